@@ -1,0 +1,9 @@
+// The addon: what JavaScript can call. Each binding file checks its arguments and owns nothing else.
+#include "binding/binding.h"
+
+static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  weir::register_engine(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(weir, initialize)

@@ -1,0 +1,13 @@
+// What each binding file contributes to the addon's exports; addon.cc calls them all.
+#pragma once
+#include <napi.h>
+
+namespace weir {
+
+void register_engine(Napi::Env env, Napi::Object exports);
+void register_worker(Napi::Env env, Napi::Object exports);
+void register_replay(Napi::Env env, Napi::Object exports);
+void register_node(Napi::Env env, Napi::Object exports);
+void register_netlink(Napi::Env env, Napi::Object exports);
+
+}  // namespace weir

@@ -1,0 +1,127 @@
+// The pipeline on JavaScript's thread, for the `pcap` and `sim` ports and for tests.
+#include <cstring>
+#include <vector>
+
+#include "binding/binding.h"
+#include "binding/convert.h"
+#include "binding/program_binding.h"
+#include "binding/views_binding.h"
+#include "engine/frame_collector.h"
+
+namespace weir {
+namespace {
+
+class EngineObject final : public Napi::ObjectWrap<EngineObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Engine",
+                       {InstanceMethod("install", &EngineObject::install), InstanceMethod("process", &EngineObject::process),
+                        InstanceMethod("flows", &EngineObject::flows), InstanceMethod("describe", &EngineObject::describe),
+                        InstanceMethod("counters", &EngineObject::counters)});
+  }
+
+  explicit EngineObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    std::string error;
+    if (info.Length() < 1 || !info[0].IsObject()) {
+      throw_type_error(info.Env(), "Engine: expected options {flowsMax}");
+      return;
+    }
+    const EngineLimits limits = read_limits(info[0].As<Napi::Object>(), error);
+    if (!error.empty()) {
+      throw_type_error(info.Env(), error);
+      return;
+    }
+    engine_ = std::make_unique<Engine>(limits);
+  }
+
+ private:
+  Napi::Value install(const Napi::CallbackInfo& info) {
+    if (info.Length() < 1 || !info[0].IsObject()) return throw_type_error(info.Env(), "install: expected a program");
+    std::string error;
+    auto program = read_program(info[0].As<Napi::Object>(), error);
+    if (!program) return throw_type_error(info.Env(), error);
+    engine_->install(std::move(program));
+    return info.Env().Undefined();
+  }
+
+  Napi::Value process(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    if (info.Length() < 3 || !info[0].IsBigInt() || !info[1].IsNumber() || !info[2].IsTypedArray())
+      return throw_type_error(env, "process: expected (timeNs: bigint, port: number, frame: Uint8Array, offloadUnknown?: boolean)");
+    bool lossless;
+    const uint64_t now = info[0].As<Napi::BigInt>().Uint64Value(&lossless);
+    const Napi::Uint8Array bytes = info[2].As<Napi::Uint8Array>();
+    constexpr size_t kLargest = 1 << 20;
+    if (bytes.ByteLength() > kLargest) return throw_type_error(env, "process: a frame has at most 1 MiB");
+    // A copy: the pipeline writes into frames, and wants room before them.
+    buffer_.resize(kHeadroom + bytes.ByteLength());
+    std::memcpy(buffer_.data() + kHeadroom, bytes.Data(), bytes.ByteLength());
+    Frame frame{buffer_.data() + kHeadroom, uint32_t(bytes.ByteLength()), uint32_t(bytes.ByteLength()), kHeadroom, {}, false};
+    frame.offload_unknown = info.Length() > 3 && info[3].ToBoolean();
+    engine_->process(now, PortId(info[1].As<Napi::Number>().Uint32Value()), frame, sink_);
+    engine_->tick(now);
+    Napi::Array out = Napi::Array::New(env, sink_.frames().size());
+    uint32_t n = 0;
+    for (const CollectedFrame& f : sink_.frames()) {
+      Napi::Object o = Napi::Object::New(env);
+      o["port"] = Napi::Number::New(env, f.port);
+      o["bytes"] = Napi::Buffer<uint8_t>::Copy(env, f.bytes.data(), f.bytes.size());
+      out[n++] = o;
+    }
+    sink_.clear();
+    return out;
+  }
+
+  Napi::Value flows(const Napi::CallbackInfo& info) {
+    if (info.Length() < 2 || !info[0].IsNumber() || !info[1].IsNumber()) return throw_type_error(info.Env(), "flows: expected (cursor, max)");
+    return flows_to_js(info.Env(), list_flows(*engine_, info[0].As<Napi::Number>().Uint32Value(), info[1].As<Napi::Number>().Uint32Value()));
+  }
+
+  Napi::Value describe(const Napi::CallbackInfo& info) {
+    if (info.Length() < 1 || !info[0].IsObject()) return throw_type_error(info.Env(), "describe: expected a tuple");
+    std::string error;
+    const Tuple tuple = read_tuple(info[0].As<Napi::Object>(), engine_->program(), error);
+    if (!error.empty()) return throw_type_error(info.Env(), error);
+    return decision_to_js(info.Env(), engine_->describe(tuple));
+  }
+
+  Napi::Value counters(const Napi::CallbackInfo& info) {
+    return counters_to_js(info.Env(), engine_->counters(), engine_->flows().capacity(), engine_->program(), {});
+  }
+
+  static constexpr uint32_t kHeadroom = 192;
+  std::unique_ptr<Engine> engine_;
+  std::vector<uint8_t> buffer_;
+  FrameCollector sink_;
+};
+
+Napi::Value affinity_code_js(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const bool ok = info.Length() == 8 && info[0].IsTypedArray() && info[1].IsNumber() && info[2].IsNumber() && info[3].IsString() &&
+                  info[4].IsNumber() && info[5].IsString() && info[6].IsNumber() && info[7].IsString();
+  if (!ok || info[0].As<Napi::Uint8Array>().ByteLength() != 16)
+    return throw_type_error(env, "affinityCode: expected (key of 16 bytes, tenant, protocol, source, port, destination, port, affinity)");
+  uint64_t key[2];
+  std::memcpy(key, info[0].As<Napi::Uint8Array>().Data(), 16);
+  const auto source = parse_address(info[3].As<Napi::String>()), destination = parse_address(info[5].As<Napi::String>());
+  if (!source || !destination) return throw_type_error(env, "affinityCode: expected IP addresses");
+  Tuple t;
+  t.tenant = info[1].As<Napi::Number>().Uint32Value();
+  t.protocol = uint8_t(info[2].As<Napi::Number>().Uint32Value());
+  t.source = *source;
+  t.source_port = uint16_t(info[4].As<Napi::Number>().Uint32Value());
+  t.destination = *destination;
+  t.destination_port = uint16_t(info[6].As<Napi::Number>().Uint32Value());
+  const std::string name = info[7].As<Napi::String>();
+  const Affinity affinity = name == "2-tuple" ? Affinity::two_tuple : name == "3-tuple" ? Affinity::three_tuple : Affinity::five_tuple;
+  return Napi::Number::New(env, affinity_code(key, flow_key(t), affinity));
+}
+
+}  // namespace
+
+void register_engine(Napi::Env env, Napi::Object exports) {
+  exports["Engine"] = EngineObject::define(env);
+  exports["affinityCode"] = Napi::Function::New(env, affinity_code_js, "affinityCode");
+}
+
+}  // namespace weir

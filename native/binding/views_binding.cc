@@ -1,0 +1,234 @@
+#include "binding/views_binding.h"
+
+#include <algorithm>
+
+#include "binding/convert.h"
+
+namespace weir {
+namespace {
+
+Napi::Number number(Napi::Env env, uint64_t n) { return Napi::Number::New(env, double(n)); }
+
+Napi::Object packet_count(Napi::Env env, const Traffic& t) {
+  Napi::Object o = Napi::Object::New(env);
+  o["packets"] = number(env, t.packets.get());
+  o["bytes"] = number(env, t.bytes.get());
+  return o;
+}
+
+const char* action_name(Action a) { return a == Action::pass ? "pass" : a == Action::drop ? "drop" : "chain"; }
+
+const char* tcp_name(TcpState s) {
+  switch (s) {
+    case TcpState::none: return "none";
+    case TcpState::opening: return "opening";
+    case TcpState::established: return "established";
+    case TcpState::closed: return "closed";
+    default: return "closing";
+  }
+}
+
+Napi::Number id_or_minus_one(Napi::Env env, uint32_t id, uint32_t none) { return Napi::Number::New(env, id == none ? -1.0 : double(id)); }
+
+template <typename Ids>
+Napi::Array ids_to_js(Napi::Env env, const Ids& ids) {
+  Napi::Array a = Napi::Array::New(env, ids.size());
+  for (uint32_t i = 0; i < ids.size(); i++) a[i] = id_or_minus_one(env, ids[i], kNoInstance);
+  return a;
+}
+
+Napi::Object flow_to_js(Napi::Env env, const FlowView& v) {
+  const Flow& f = v.flow;
+  const bool a_first = f.opener_is_a;
+  Napi::Object o = Napi::Object::New(env);
+  o["capture"] = number(env, f.capture);
+  Napi::Array vlan = Napi::Array::New(env, 2);
+  vlan[0u] = number(env, f.key.vlans >> 12);
+  vlan[1u] = number(env, f.key.vlans & 0xfff);
+  o["vlan"] = vlan;
+  o["protocol"] = number(env, f.key.protocol());
+  o["source"] = Napi::String::New(env, format_address(a_first ? f.key.a : f.key.b));
+  o["sourcePort"] = number(env, a_first ? f.key.port_a : f.key.port_b);
+  o["destination"] = Napi::String::New(env, format_address(a_first ? f.key.b : f.key.a));
+  o["destinationPort"] = number(env, a_first ? f.key.port_b : f.key.port_a);
+  o["opened"] = Napi::String::New(env, f.opened == Direction::out ? "out" : "in");
+  o["code"] = number(env, f.code);
+  o["action"] = Napi::String::New(env, action_name(f.action));
+  o["policy"] = id_or_minus_one(env, f.policy, kNoPolicy);
+  o["path"] = number(env, f.path);
+  o["pins"] = ids_to_js(env, v.pins);
+  o["tcp"] = Napi::String::New(env, tcp_name(f.tcp));
+  o["packets"] = number(env, f.packets);
+  o["bytes"] = number(env, f.bytes);
+  o["idleMs"] = number(env, v.idle_ms);
+  return o;
+}
+
+// One past the highest id: rows of ids that the program no longer names keep their counts and are listed too.
+template <typename Rows>
+uint32_t highest(const Rows& rows) {
+  uint32_t n = 0;
+  for (const auto& row : rows) n = std::max<uint32_t>(n, row.id + 1);
+  return n;
+}
+
+Napi::Array stream_rows(Napi::Env env, const CounterTable<StreamTraffic>& table, uint32_t ids) {
+  Napi::Array rows = Napi::Array::New(env);
+  uint32_t n = 0;
+  for (uint32_t id = 0; id < ids; id++) {
+    const StreamTraffic& t = table[id];
+    if (!t.packets.get() && !t.streams.get()) continue;
+    Napi::Object o = Napi::Object::New(env);
+    o["id"] = number(env, id);
+    o["packets"] = number(env, t.packets.get());
+    o["bytes"] = number(env, t.bytes.get());
+    o["streams"] = number(env, t.streams.get());
+    rows[n++] = o;
+  }
+  return rows;
+}
+
+}  // namespace
+
+Napi::Object port_to_js(Napi::Env env, const PortView& p) {
+  Napi::Object o = Napi::Object::New(env);
+  o["port"] = number(env, p.port);
+  o["interface"] = Napi::String::New(env, p.interface);
+  o["rxFrames"] = number(env, p.counters.rx_frames);
+  o["rxBytes"] = number(env, p.counters.rx_bytes);
+  o["rxDropped"] = number(env, p.counters.rx_dropped);
+  o["txFrames"] = number(env, p.counters.tx_frames);
+  o["txBytes"] = number(env, p.counters.tx_bytes);
+  o["txErrors"] = number(env, p.counters.tx_errors);
+  return o;
+}
+
+Napi::Object counters_to_js(Napi::Env env, const Counters& c, uint32_t capacity, const Program& program, const std::vector<PortView>& ports) {
+  Napi::Object o = Napi::Object::New(env);
+  o["captured"] = packet_count(env, c.captured);
+  o["returned"] = packet_count(env, c.returned);
+  o["stamped"] = packet_count(env, c.stamped);
+  o["delivered"] = packet_count(env, c.delivered);
+  o["crossed"] = packet_count(env, c.crossed);
+  o["ignored"] = number(env, c.ignored.get());
+  Napi::Object crossed = Napi::Object::New(env), dropped = Napi::Object::New(env);
+  for (size_t i = 0; i < kCrossReasonNames.size(); i++) crossed[kCrossReasonNames[i].data()] = number(env, c.crossed_by[i].get());
+  for (size_t i = 0; i < kDropReasonNames.size(); i++) dropped[kDropReasonNames[i].data()] = number(env, c.dropped[i].get());
+  o["crossedBy"] = crossed;
+  o["dropped"] = dropped;
+  Napi::Object streams = Napi::Object::New(env);
+  streams["active"] = number(env, c.streams_active.get());
+  streams["opened"] = number(env, c.streams_opened.get());
+  streams["expired"] = number(env, c.streams_expired.get());
+  streams["evicted"] = number(env, c.streams_evicted.get());
+  streams["capacity"] = number(env, capacity);
+  o["streams"] = streams;
+
+  uint32_t policies = 0;
+  for (const Rule& r : program.rules) policies = std::max(policies, r.policy + 1);
+  o["policies"] = stream_rows(env, c.policies, policies);
+  o["chains"] = stream_rows(env, c.chains, highest(program.chains));
+  Napi::Array paths = Napi::Array::New(env);
+  uint32_t n = 0;
+  for (const Path& p : program.paths) {
+    Napi::Object row = Napi::Object::New(env);
+    row["id"] = number(env, p.id);
+    row["streams"] = number(env, c.path_streams[p.id].get());
+    paths[n++] = row;
+  }
+  o["paths"] = paths;
+  Napi::Array instances = Napi::Array::New(env);
+  n = 0;
+  for (const Instance& i : program.instances) {
+    const InstanceTraffic& t = c.instances[i.id];
+    Napi::Object row = Napi::Object::New(env);
+    row["id"] = number(env, i.id);
+    row["streams"] = number(env, t.streams.get());
+    row["sent"] = packet_count(env, t.sent);
+    row["received"] = packet_count(env, t.received);
+    instances[n++] = row;
+  }
+  o["instances"] = instances;
+  Napi::Array port_rows = Napi::Array::New(env, ports.size());
+  for (uint32_t i = 0; i < ports.size(); i++) port_rows[i] = port_to_js(env, ports[i]);
+  o["ports"] = port_rows;
+  return o;
+}
+
+FlowPage list_flows(const Engine& engine, uint32_t cursor, uint32_t max) {
+  FlowPage page;
+  const FlowTable& table = engine.flows();
+  uint32_t number = std::max<uint32_t>(cursor, 1), looked = 0;
+  for (; number <= table.high_water() && page.flows.size() < max && looked < 16 * max; number++, looked++)
+    if (const Flow* flow = table.at(number)) page.flows.push_back(engine.view(*flow));
+  page.next = number <= table.high_water() ? int64_t(number) : -1;
+  return page;
+}
+
+Napi::Object flows_to_js(Napi::Env env, const FlowPage& page) {
+  Napi::Object o = Napi::Object::New(env);
+  Napi::Array flows = Napi::Array::New(env, page.flows.size());
+  for (uint32_t i = 0; i < page.flows.size(); i++) flows[i] = flow_to_js(env, page.flows[i]);
+  o["flows"] = flows;
+  o["next"] = Napi::Number::New(env, double(page.next));
+  return o;
+}
+
+Napi::Object decision_to_js(Napi::Env env, const Decision& d) {
+  Napi::Object o = Napi::Object::New(env);
+  o["code"] = number(env, d.code);
+  o["action"] = Napi::String::New(env, action_name(d.action));
+  o["policy"] = id_or_minus_one(env, d.policy, kNoPolicy);
+  o["chain"] = number(env, d.chain);
+  o["path"] = number(env, d.path);
+  Napi::Array hops = Napi::Array::New(env, d.hops.size());
+  for (uint32_t i = 0; i < d.hops.size(); i++) {
+    const Decision::Hop& hop = d.hops[i];
+    Napi::Object h = Napi::Object::New(env);
+    h["service"] = number(env, hop.service);
+    h["code"] = number(env, hop.code);
+    h["ranked"] = ids_to_js(env, hop.ranked);
+    h["chosen"] = id_or_minus_one(env, hop.chosen, kNoInstance);
+    hops[i] = h;
+  }
+  o["hops"] = hops;
+  o["live"] = d.live ? Napi::Value(flow_to_js(env, *d.live)) : Napi::Value(env.Null());
+  return o;
+}
+
+Tuple read_tuple(Napi::Object object, const Program& program, std::string& error) {
+  Tuple t;
+  Reader r(object, "tuple", error);
+  t.capture = uint16_t(r.u32("capture", 65534));
+  const Napi::Array vlan = r.array("vlan");
+  uint16_t* ids[2] = {&t.vlan_outer, &t.vlan_inner};
+  for (uint32_t i = 0; i < 2; i++) {
+    const Napi::Value v = vlan.Get(i);
+    if (v.IsNumber() && v.As<Napi::Number>().Uint32Value() < 4096) {
+      *ids[i] = uint16_t(v.As<Napi::Number>().Uint32Value());
+    } else {
+      r.fail("vlan", "two numbers below 4096");
+    }
+  }
+  t.protocol = uint8_t(r.u32("protocol", 255));
+  t.source = r.address("source");
+  t.destination = r.address("destination");
+  t.source_port = uint16_t(r.u32("sourcePort", 65535));
+  t.destination_port = uint16_t(r.u32("destinationPort", 65535));
+  t.direction = r.choice("direction", {"out", "in"}) == 0 ? Direction::out : Direction::in;
+  if (t.capture >= program.captures.size()) {
+    r.fail("capture", "the number of a capture");
+  } else {
+    t.tenant = program.captures[t.capture].tenant;
+  }
+  return t;
+}
+
+EngineLimits read_limits(Napi::Object options, std::string& error) {
+  Reader r(options, "options", error);
+  EngineLimits limits;
+  limits.flows = uint32_t(r.number("flowsMax", 1, 16'777'216));
+  return limits;
+}
+
+}  // namespace weir

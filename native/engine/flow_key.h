@@ -1,0 +1,79 @@
+// The exact identity of a stream (both directions alike) and its keyed affinity code.
+#pragma once
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include "engine/address.h"
+#include "engine/program.h"
+#include "engine/siphash.h"
+
+namespace weir {
+
+// Canonical: (address, port) pair `a` is the lesser in byte order. 44 bytes, no padding, compared and hashed as bytes.
+struct FlowKey {
+  Address a, b;
+  uint16_t port_a = 0, port_b = 0;
+  uint32_t vlans = 0;            // outer VLAN id << 12 | inner VLAN id
+  uint32_t tenant_protocol = 0;  // tenant << 8 | protocol
+
+  uint32_t tenant() const { return tenant_protocol >> 8; }
+  uint8_t protocol() const { return uint8_t(tenant_protocol); }
+  bool operator==(const FlowKey& other) const { return std::memcmp(this, &other, sizeof *this) == 0; }
+};
+static_assert(sizeof(FlowKey) == 44);
+
+// One packet's view of its stream: as it travels, not canonical. `swapped()` tells which way round it lies in the key.
+struct Tuple {
+  Address source, destination;
+  uint16_t source_port = 0, destination_port = 0;
+  uint8_t protocol = 0;
+  uint16_t vlan_outer = 0, vlan_inner = 0;
+  uint16_t capture = 0;
+  uint32_t tenant = 0;
+  Direction direction = Direction::out;
+
+  // True when the destination pair is the lesser one.
+  bool swapped() const {
+    const int order = std::memcmp(source.bytes.data(), destination.bytes.data(), 16);
+    return order > 0 || (order == 0 && source_port > destination_port);
+  }
+};
+
+inline FlowKey flow_key(const Tuple& t) {
+  FlowKey k;
+  const bool swap = t.swapped();
+  k.a = swap ? t.destination : t.source;
+  k.b = swap ? t.source : t.destination;
+  k.port_a = swap ? t.destination_port : t.source_port;
+  k.port_b = swap ? t.source_port : t.destination_port;
+  k.vlans = uint32_t(t.vlan_outer) << 12 | t.vlan_inner;
+  k.tenant_protocol = t.tenant << 8 | t.protocol;
+  return k;
+}
+
+// Code of the canonical tuple: SipHash over tenant (4 bytes), protocol (1) and the two (address 16, port 2) pairs, all
+// big-endian; its low 32 bits. The 64-bit value serves as the flow table's hash.
+inline uint64_t affinity_hash(const uint64_t key[2], const FlowKey& k, Affinity affinity) {
+  uint8_t bytes[41];
+  const uint32_t tenant = k.tenant();
+  bytes[0] = uint8_t(tenant >> 24);
+  bytes[1] = uint8_t(tenant >> 16);
+  bytes[2] = uint8_t(tenant >> 8);
+  bytes[3] = uint8_t(tenant);
+  bytes[4] = affinity == Affinity::two_tuple ? 0 : k.protocol();
+  const bool ports = affinity == Affinity::five_tuple;
+  // Without ports the order of the pairs is that of the addresses, which the canonical order has already.
+  const uint16_t pa = ports ? k.port_a : 0, pb = ports ? k.port_b : 0;
+  std::memcpy(bytes + 5, k.a.bytes.data(), 16);
+  bytes[21] = uint8_t(pa >> 8);
+  bytes[22] = uint8_t(pa);
+  std::memcpy(bytes + 23, k.b.bytes.data(), 16);
+  bytes[39] = uint8_t(pb >> 8);
+  bytes[40] = uint8_t(pb);
+  return siphash24(key, bytes, sizeof bytes);
+}
+
+inline uint32_t affinity_code(const uint64_t key[2], const FlowKey& k, Affinity affinity) { return uint32_t(affinity_hash(key, k, affinity)); }
+
+}  // namespace weir

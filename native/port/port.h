@@ -1,0 +1,35 @@
+// A port moves frames between the outside and a pipeline: it receives batches and sends frames.
+#pragma once
+#include <cstdint>
+
+#include "engine/frame.h"
+
+namespace weir {
+
+struct PortCounters {
+  uint64_t rx_frames = 0, rx_bytes = 0, rx_dropped = 0;  // rx_dropped: lost by the kernel before we saw them
+  uint64_t tx_frames = 0, tx_bytes = 0, tx_errors = 0;
+};
+
+class Receiver {
+ public:
+  virtual ~Receiver() = default;
+  virtual void receive(PortId port, Frame& frame) = 0;
+};
+
+class Port {
+ public:
+  virtual ~Port() = default;
+  // Descriptor to poll for input, or -1.
+  virtual int descriptor() const = 0;
+  // Hands at most one batch of frames to the receiver. The frames' memory is given back when the NEXT receive() or
+  // release() is called, so frames queued by send() may point into it until then. Returns the number of frames.
+  virtual uint32_t receive(PortId id, Receiver& receiver) = 0;
+  virtual void release() = 0;
+  // Queues a frame; flush() hands everything queued to the kernel.
+  virtual void send(const OutFrame& frame) = 0;
+  virtual void flush() = 0;
+  virtual PortCounters counters() const = 0;
+};
+
+}  // namespace weir
