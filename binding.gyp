@@ -19,7 +19,15 @@
       "native/engine/segment.cc",
       "native/engine/service_map.cc",
       "native/engine/stamp.cc",
-      "native/engine/stream_table.cc"
+      "native/engine/stream_table.cc",
+      "native/binding/worker_binding.cc",
+      "native/port/ring_port.cc",
+      "native/worker.cc",
+      "native/netlink.cc",
+      "native/node/service_node.cc",
+      "native/node/stamped_datagram.cc",
+      "native/binding/netlink_binding.cc",
+      "native/binding/node_binding.cc"
     ],
     "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")", "native"],
     "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS"],

@@ -3,6 +3,9 @@
 
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   weir::register_engine(env, exports);
+  weir::register_worker(env, exports);
+  weir::register_node(env, exports);
+  weir::register_netlink(env, exports);
   return exports;
 }
 

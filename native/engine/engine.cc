@@ -15,7 +15,10 @@ Engine::Engine(const EngineLimits& limits)
       fragments_(limits.fragments),
       pipeline_(counters_, streams_, fragments_) {}
 
-void Engine::install(std::shared_ptr<const Program> program) { program_ = std::move(program); }
+std::shared_ptr<const Program> Engine::install(std::shared_ptr<const Program> program) {
+  program_.swap(program);
+  return program;
+}
 
 void Engine::process(uint64_t now_ns, PortId port, Frame& frame, Sink& sink) {
   now_ns_ = std::max(now_ns_, now_ns);

@@ -23,8 +23,8 @@ class Engine {
  public:
   explicit Engine(const EngineLimits& limits);
 
-  // The program must have passed Program::check(). Takes effect at the next frame.
-  void install(std::shared_ptr<const Program> program);
+  // The program must have passed Program::check(). Takes effect at the next frame; gives the former one back.
+  std::shared_ptr<const Program> install(std::shared_ptr<const Program> program);
   const Program& program() const { return *program_; }
 
   // Runs one frame from `port` through at time `now_ns` (any epoch, never going backwards: earlier times count as the

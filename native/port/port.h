@@ -1,6 +1,7 @@
 // A port moves frames between the outside and a pipeline: it receives batches and sends frames.
 #pragma once
 #include <cstdint>
+#include <string>
 
 #include "engine/frame.h"
 
@@ -29,7 +30,10 @@ class Port {
   // Queues a frame; flush() hands everything queued to the kernel.
   virtual void send(const OutFrame& frame) = 0;
   virtual void flush() = 0;
+  // May be called from any thread.
   virtual PortCounters counters() const = 0;
+  // Why the port can't go on (its interface is gone, …); empty while all is well.
+  virtual std::string failure() const { return {}; }
 };
 
 }  // namespace weir

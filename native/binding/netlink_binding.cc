@@ -1,0 +1,59 @@
+#include "binding/binding.h"
+#include "binding/convert.h"
+#include "netlink.h"
+
+namespace weir {
+namespace {
+
+Napi::Value interface_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (info.Length() < 1 || !info[0].IsString()) return throw_type_error(env, "interfaceInfo: expected a name");
+  const auto found = netlink::interface_by_name(info[0].As<Napi::String>());
+  if (!found) return env.Null();
+  Napi::Object o = Napi::Object::New(env);
+  o["index"] = Napi::Number::New(env, found->index);
+  o["name"] = Napi::String::New(env, found->name);
+  o["mac"] = Napi::String::New(env, format_mac(found->mac));
+  o["mtu"] = Napi::Number::New(env, found->mtu);
+  o["up"] = Napi::Boolean::New(env, found->up);
+  o["loopback"] = Napi::Boolean::New(env, found->loopback);
+  Napi::Array ipv4 = Napi::Array::New(env), ipv6 = Napi::Array::New(env);
+  for (const Address& a : found->addresses) {
+    Napi::Array& list = a.is_ipv4() ? ipv4 : ipv6;
+    list[list.Length()] = Napi::String::New(env, format_address(a));
+  }
+  o["ipv4"] = ipv4;
+  o["ipv6"] = ipv6;
+  return o;
+}
+
+Napi::Value route_to(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto address = info.Length() > 0 && info[0].IsString() ? parse_address(info[0].As<Napi::String>()) : std::nullopt;
+  if (!address) return throw_type_error(env, "routeTo: expected an IP address");
+  const auto route = netlink::route_to(*address);
+  if (!route) return env.Null();
+  Napi::Object o = Napi::Object::New(env);
+  o["interfaceIndex"] = Napi::Number::New(env, route->interface_index);
+  o["nextHop"] = Napi::String::New(env, format_address(route->next_hop));
+  o["source"] = route->source ? Napi::Value(Napi::String::New(env, format_address(*route->source))) : Napi::Value(env.Null());
+  return o;
+}
+
+Napi::Value neighbour(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto address = info.Length() > 1 && info[1].IsString() ? parse_address(info[1].As<Napi::String>()) : std::nullopt;
+  if (!address || !info[0].IsNumber()) return throw_type_error(env, "neighbour: expected (interface index, IP address)");
+  const auto mac = netlink::neighbour(info[0].As<Napi::Number>().Uint32Value(), *address);
+  return mac ? Napi::Value(Napi::String::New(env, format_mac(*mac))) : Napi::Value(env.Null());
+}
+
+}  // namespace
+
+void register_netlink(Napi::Env env, Napi::Object exports) {
+  exports["interfaceInfo"] = Napi::Function::New(env, interface_info, "interfaceInfo");
+  exports["routeTo"] = Napi::Function::New(env, route_to, "routeTo");
+  exports["neighbour"] = Napi::Function::New(env, neighbour, "neighbour");
+}
+
+}  // namespace weir

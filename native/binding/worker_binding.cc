@@ -1,0 +1,163 @@
+// The ring ports and the pipeline on a thread of their own, behind promises.
+#include <functional>
+#include <memory>
+
+#include "binding/binding.h"
+#include "binding/convert.h"
+#include "binding/program_binding.h"
+#include "binding/views_binding.h"
+#include "port/ring_port.h"
+#include "worker.h"
+
+namespace weir {
+namespace {
+
+using Completion = std::function<void(Napi::Env)>;
+
+class WorkerObject final : public Napi::ObjectWrap<WorkerObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Worker",
+                       {InstanceMethod("install", &WorkerObject::install), InstanceMethod("flows", &WorkerObject::flows),
+                        InstanceMethod("describe", &WorkerObject::describe), InstanceMethod("counters", &WorkerObject::counters),
+                        InstanceMethod("stop", &WorkerObject::stop), InstanceAccessor<&WorkerObject::finished>("finished")});
+  }
+
+  explicit WorkerObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    const Napi::Env env = info.Env();
+    if (info.Length() < 1 || !info[0].IsObject()) {
+      throw_type_error(env, "Worker: expected options {flowsMax, interfaces, program}");
+      return;
+    }
+    std::string error;
+    const Napi::Object options = info[0].As<Napi::Object>();
+    const EngineLimits limits = read_limits(options, error);
+    Reader r(options, "options", error);
+    const Napi::Array names = r.array("interfaces");
+    program_ = error.empty() ? read_program(r.object("program"), error) : nullptr;
+    if (!error.empty()) {
+      throw_type_error(env, error);
+      return;
+    }
+    std::vector<std::unique_ptr<Port>> ports;
+    for (uint32_t i = 0; i < names.Length(); i++) {
+      const Napi::Value name = names.Get(i);
+      interfaces_.push_back(name.IsString() ? name.As<Napi::String>().Utf8Value() : "");
+      if (interfaces_.back().empty()) {
+        ports.push_back(nullptr);
+        continue;
+      }
+      RingOptions ring;
+      ring.interface = interfaces_.back();
+      ring.stamped_only = i == kUnderlayPort;
+      auto opened = RingPort::open(ring);
+      if (const std::string* reason = std::get_if<std::string>(&opened)) {
+        Napi::Error::New(env, *reason).ThrowAsJavaScriptException();
+        return;
+      }
+      ports.push_back(std::move(std::get<std::unique_ptr<RingPort>>(opened)));
+    }
+    worker_ = std::make_unique<Worker>(limits, std::move(ports));
+    completions_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "weir worker", 0, 1);
+    finished_ = std::make_unique<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
+    finished_promise_ = Napi::Persistent(Napi::Object(env, finished_->Promise()));
+    Ref();  // lives at least as long as its thread
+    worker_->start(program_, [this](std::string reason) {
+      complete([this, reason = std::move(reason)](Napi::Env env) { ended(env, reason); });
+    });
+  }
+
+ private:
+  void complete(Completion completion) {
+    completions_.BlockingCall(new Completion(std::move(completion)), [](Napi::Env env, Napi::Function, Completion* done) {
+      (*done)(env);
+      delete done;
+    });
+  }
+
+  // The thread has said its last word.
+  void ended(Napi::Env env, const std::string& reason) {
+    worker_->join();
+    over_ = true;
+    if (reason.empty()) {
+      finished_->Resolve(env.Undefined());
+    } else {
+      finished_->Reject(Napi::Error::New(env, reason).Value());
+    }
+    completions_.Release();
+    Unref();
+  }
+
+  // Runs `work` on the thread and resolves with what `answer` makes of its result, here.
+  template <typename Result>
+  Napi::Value ask(Napi::Env env, std::function<Result(Engine&)> work, std::function<Napi::Value(Napi::Env, const Result&)> answer) {
+    auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
+    const Napi::Value promise = deferred->Promise();
+    if (over_ || !worker_) {
+      deferred->Reject(Napi::Error::New(env, "the dataplane has stopped").Value());
+      return promise;
+    }
+    worker_->post([this, deferred, work = std::move(work), answer = std::move(answer)](Engine& engine) {
+      auto result = std::make_shared<Result>(work(engine));
+      complete([deferred, result, answer](Napi::Env e) { deferred->Resolve(answer(e, *result)); });
+    });
+    return promise;
+  }
+
+  Napi::Value install(const Napi::CallbackInfo& info) {
+    if (info.Length() < 1 || !info[0].IsObject()) return throw_type_error(info.Env(), "install: expected a program");
+    std::string error;
+    auto program = read_program(info[0].As<Napi::Object>(), error);
+    if (!program) return throw_type_error(info.Env(), error);
+    program_ = program;
+    // The worker hands the program it had back, so that freeing a large one costs no packet time.
+    using Old = std::shared_ptr<const Program>;
+    return ask<Old>(info.Env(), [program](Engine& engine) { return engine.install(program); },
+                    [](Napi::Env env, const Old&) { return env.Undefined(); });
+  }
+
+  Napi::Value flows(const Napi::CallbackInfo& info) {
+    if (info.Length() < 2 || !info[0].IsNumber() || !info[1].IsNumber()) return throw_type_error(info.Env(), "flows: expected (cursor, max)");
+    constexpr uint32_t kMost = 512;  // copied between two batches
+    const uint32_t cursor = info[0].As<Napi::Number>().Uint32Value(), max = std::min(info[1].As<Napi::Number>().Uint32Value(), kMost);
+    return ask<FlowPage>(info.Env(), [cursor, max](Engine& engine) { return list_flows(engine, cursor, max); },
+                         [](Napi::Env env, const FlowPage& page) -> Napi::Value { return flows_to_js(env, page); });
+  }
+
+  Napi::Value describe(const Napi::CallbackInfo& info) {
+    if (info.Length() < 1 || !info[0].IsObject()) return throw_type_error(info.Env(), "describe: expected a tuple");
+    std::string error;
+    const Tuple tuple = read_tuple(info[0].As<Napi::Object>(), *program_, error);
+    if (!error.empty()) return throw_type_error(info.Env(), error);
+    return ask<Decision>(info.Env(), [tuple](Engine& engine) { return engine.describe(tuple); },
+                         [](Napi::Env env, const Decision& decision) -> Napi::Value { return decision_to_js(env, decision); });
+  }
+
+  Napi::Value counters(const Napi::CallbackInfo& info) {
+    std::vector<PortView> ports;
+    for (size_t i = 0; i < worker_->ports().size(); i++)
+      if (const auto& port = worker_->ports()[i]) ports.push_back({PortId(i), interfaces_[i], port->counters()});
+    return counters_to_js(info.Env(), worker_->counters(), worker_->flow_capacity(), *program_, ports);
+  }
+
+  Napi::Value finished(const Napi::CallbackInfo&) { return finished_promise_.Value(); }
+
+  Napi::Value stop(const Napi::CallbackInfo&) {
+    worker_->stop();
+    return finished_promise_.Value();
+  }
+
+  std::shared_ptr<const Program> program_;  // the last one installed, for naming ids
+  std::vector<std::string> interfaces_;
+  std::unique_ptr<Worker> worker_;
+  Napi::ThreadSafeFunction completions_;
+  std::unique_ptr<Napi::Promise::Deferred> finished_;
+  Napi::ObjectReference finished_promise_;
+  bool over_ = false;
+};
+
+}  // namespace
+
+void register_worker(Napi::Env env, Napi::Object exports) { exports["Worker"] = WorkerObject::define(env); }
+
+}  // namespace weir

@@ -1,0 +1,30 @@
+// What the kernel knows of interfaces, routes and neighbours (rtnetlink(7)); reading needs no privilege.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/address.h"
+
+namespace weir::netlink {
+
+struct Interface {
+  uint32_t index = 0, mtu = 0;
+  std::string name;
+  Mac mac;
+  bool up = false, loopback = false;
+  std::vector<Address> addresses;  // IPv4 in order, then IPv6 with link-local ones last
+};
+
+struct Route {
+  uint32_t interface_index = 0;
+  Address next_hop;
+  std::optional<Address> source;
+};
+
+std::optional<Interface> interface_by_name(const std::string& name);
+std::optional<Route> route_to(const Address& destination);
+std::optional<Mac> neighbour(uint32_t interface_index, const Address& address);
+
+}  // namespace weir::netlink

@@ -1,0 +1,63 @@
+// AF_PACKET with a TPACKET_V3 receive ring and the virtio-net header (packet(7), Documentation/networking/packet_mmap.rst):
+// frames come and go with their offload state, so nothing on the host has to be switched off.
+#pragma once
+#include <linux/if_packet.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/counters.h"
+#include "port/port.h"
+
+namespace weir {
+
+struct RingOptions {
+  std::string interface;
+  uint32_t blocks = 16;       // of 1 MiB each
+  bool stamped_only = false;  // take only UDP to the stamp's ports: the rest of an underlay never leaves the kernel
+};
+
+class RingPort final : public Port {
+ public:
+  // Needs CAP_NET_RAW. On failure: a sentence that names the interface, the call and the reason.
+  static std::variant<std::unique_ptr<RingPort>, std::string> open(const RingOptions& options);
+  ~RingPort() override;
+
+  int descriptor() const override { return fd_; }
+  uint32_t receive(PortId id, Receiver& receiver) override;
+  void release() override;
+  void send(const OutFrame& frame) override;
+  void flush() override;
+  PortCounters counters() const override;
+  std::string failure() const override;
+
+ private:
+  static constexpr uint32_t kBlockBytes = 1 << 20;
+  static constexpr uint32_t kReserve = 192;  // headroom asked of the kernel, for outer headers and stamp
+  static constexpr uint32_t kBatch = 256, kPieces = 4 * kBatch;
+
+  RingPort() = default;
+  std::string set_up(const RingOptions& options);
+  Frame frame_at(uint8_t* header);
+
+  int fd_ = -1;
+  std::string interface_;
+  uint8_t* map_ = nullptr;
+  size_t map_bytes_ = 0;
+  uint32_t blocks_ = 0, block_ = 0;
+  tpacket_block_desc* open_block_ = nullptr;  // handed out by receive(), given back by release()
+
+  std::vector<mmsghdr> messages_;
+  std::vector<iovec> pieces_;
+  std::vector<Offload> offloads_;
+  uint32_t queued_ = 0, queued_pieces_ = 0;
+
+  Counter rx_frames_, rx_bytes_, tx_frames_, tx_bytes_, tx_errors_;
+  mutable Counter rx_dropped_;
+};
+
+}  // namespace weir

@@ -1,0 +1,63 @@
+// One thread: frames from its ports through the pipeline to its ports. Other threads talk to it by tasks that it runs between
+// two batches, so the pipeline's state has one owner and needs no lock; what they may read at any time are counters.
+#pragma once
+#include <poll.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/frame_collector.h"
+#include "port/port.h"
+
+namespace weir {
+
+class Worker final : Receiver, Sink {
+ public:
+  using Task = std::function<void(Engine&)>;
+
+  // ports[i] serves PortId i; null where the program sends and expects nothing.
+  Worker(const EngineLimits& limits, std::vector<std::unique_ptr<Port>> ports);
+  ~Worker();
+
+  // Starts the thread. `finished` is called on it as the last thing, with the reason or an empty string after stop().
+  void start(std::shared_ptr<const Program> program, std::function<void(std::string)> finished);
+  // Runs a task on the thread, between batches. Dropped if the thread has ended.
+  void post(Task task);
+  void stop();
+  void join();
+
+  const Counters& counters() const { return engine_.counters(); }
+  uint32_t flow_capacity() const { return engine_.flows().capacity(); }
+  const std::vector<std::unique_ptr<Port>>& ports() const { return ports_; }
+
+ private:
+  void receive(PortId port, Frame& frame) override;
+  uint8_t* scratch(uint32_t n) override { return arena_.take(n); }
+  void emit(const OutFrame& frame) override;
+
+  std::string run();
+  void run_tasks();
+  void flush();
+  void wait();
+  std::string port_failure() const;
+
+  Engine engine_;
+  std::vector<std::unique_ptr<Port>> ports_;
+  ScratchArena arena_;
+  uint64_t now_ns_ = 0;
+  std::vector<pollfd> poll_;
+
+  int wake_ = -1;  // eventfd
+  std::atomic<bool> stopping_{false}, has_tasks_{false};
+  std::mutex tasks_mutex_;
+  std::vector<Task> tasks_;
+  std::thread thread_;
+};
+
+}  // namespace weir
