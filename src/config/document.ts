@@ -1,0 +1,68 @@
+/** A YAML document with the line and column of everything in it. */
+import { LineCounter, isMap, isPair, isScalar, isSeq, parseDocument, type Document, type Node } from 'yaml';
+import type { ConfigError } from './errors.js';
+
+export type PathStep = string | number;
+
+export function formatPath(path: readonly PathStep[]): string {
+  return path.reduce<string>((text, step) => (typeof step === 'number' ? `${text}[${step}]` : text === '' ? step : `${text}.${step}`), '');
+}
+
+export class ConfigDocument {
+  readonly #document: Document.Parsed;
+  readonly #lines = new LineCounter();
+
+  constructor(
+    text: string,
+    readonly file: string,
+  ) {
+    this.#document = parseDocument(text, { lineCounter: this.#lines, uniqueKeys: true, prettyErrors: false });
+  }
+
+  syntaxErrors(): ConfigError[] {
+    return this.#document.errors.map((error) => {
+      const at = this.#lines.linePos(error.pos[0]);
+      return { file: this.file, line: at.line, column: at.col, path: '', message: error.message, expected: 'YAML', found: error.code };
+    });
+  }
+
+  value(): unknown {
+    return this.#document.toJS({ maxAliasCount: 100 });
+  }
+
+  /** An error at the value that the path names, or at the nearest thing around it. `atKey`: at the key instead. */
+  error(path: readonly PathStep[], message: string, expected: string, found: unknown, atKey = false): ConfigError {
+    const { line, column } = this.#position(path, atKey);
+    return { file: this.file, line, column, path: formatPath(path), message, expected, found: describe(found) };
+  }
+
+  #position(path: readonly PathStep[], atKey: boolean): { line: number; column: number } {
+    let node: unknown = this.#document.contents;
+    let best = (node as Node | null)?.range?.[0] ?? 0;
+    path.forEach((step, i) => {
+      const last = i === path.length - 1;
+      if (isMap(node)) {
+        const pair = node.items.find((item) => isPair(item) && isScalar(item.key) && String(item.key.value) === String(step));
+        const target = last && atKey ? pair?.key : (pair?.value ?? pair?.key);
+        node = pair?.value;
+        best = (target as Node | undefined)?.range?.[0] ?? best;
+      } else if (isSeq(node)) {
+        node = node.items[Number(step)];
+        best = (node as Node | undefined)?.range?.[0] ?? best;
+      } else {
+        node = undefined;
+      }
+    });
+    const at = this.#lines.linePos(best);
+    return { line: at.line, column: at.col };
+  }
+}
+
+/** A value as an error message shows it. */
+export function describe(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : `a list of ${value.length}`;
+  if (value !== null && typeof value === 'object') return 'a mapping';
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 60 ? `${text.slice(0, 57)}…` : text;
+}

@@ -1,0 +1,151 @@
+/** What a schema can't say: references, duplicates, impossible prefixes and ranges. Tolerates a value of the wrong shape. */
+import { formatAddress, parseAddress, parsePrefix } from './address.js';
+import type { ConfigDocument, PathStep } from './document.js';
+import type { ConfigError } from './errors.js';
+import { nearest } from './nearest.js';
+import { PROTOCOLS, durationMs, many, portRange, type RawConfiguration, type RawMatch } from './normalise.js';
+
+type Report = (path: readonly PathStep[], message: string, expected: string, found: unknown) => void;
+
+const isObject = (value: unknown): value is Record<string, unknown> => value !== null && typeof value === 'object' && !Array.isArray(value);
+const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
+const entries = (value: unknown): [string, unknown][] => (isObject(value) ? Object.entries(value) : []);
+
+/** `wrong`: paths that the schema has complained of already. */
+export function checkMeaning(document: ConfigDocument, raw: RawConfiguration, wrong: ReadonlySet<string>): ConfigError[] {
+  const errors: ConfigError[] = [];
+  const report: Report = (path, message, expected, found) => {
+    const error = document.error(path, message, expected, found);
+    if (!wrong.has(error.path)) errors.push(error);
+  };
+  checkCaptures(raw, report);
+  checkUnderlay(raw, report);
+  checkServices(raw, report);
+  checkChains(raw, report);
+  checkPolicies(raw, report);
+  const idle = raw.flows?.idle;
+  for (const [key, value] of entries(idle)) {
+    if (typeof value === 'string' && durationMs(value) === 0) report(['flows', 'idle', key], 'expected a duration longer than 0', 'more than 0', value);
+  }
+  return errors;
+}
+
+/** Says of each repeated value where it stood first. */
+function unique(report: Report, what: string) {
+  const first = new Map<unknown, string>();
+  return (path: readonly PathStep[], value: unknown, owner: string): void => {
+    if (value === undefined) return;
+    const before = first.get(value);
+    if (before !== undefined) report(path, `${what} ${JSON.stringify(value)} is already used by ${before}`, `a ${what} of its own`, value);
+    else first.set(value, owner);
+  };
+}
+
+function checkCaptures(raw: RawConfiguration, report: Report): void {
+  const names = unique(report, 'name');
+  const interfaces = unique(report, 'interface');
+  const tenants = unique(report, 'tenant');
+  if (isObject(raw.underlay)) interfaces(['underlay', 'interface'], raw.underlay.interface, 'the underlay');
+  list(raw.captures).forEach((capture, i) => {
+    if (!isObject(capture)) return;
+    const owner = `capture ${String(capture['name'])}`;
+    names(['captures', i, 'name'], capture['name'], owner);
+    interfaces(['captures', i, 'in'], capture['in'], `${owner} (in)`);
+    interfaces(['captures', i, 'out'], capture['out'], `${owner} (out)`);
+    tenants(['captures', i, 'tenant'], capture['tenant'], owner);
+  });
+}
+
+function checkUnderlay(raw: RawConfiguration, report: Report): void {
+  if (isObject(raw.underlay)) {
+    const address = raw.underlay.address as unknown;
+    if (typeof address === 'string' && parseAddress(address) === null) report(['underlay', 'address'], `expected an IP address, found "${address}"`, 'an IP address', address);
+    return;
+  }
+  const steps = entries(raw.chains).filter(([, chain]) => chainServices(chain).length > 0);
+  if (steps.length > 0) report(['chains', steps[0]?.[0] ?? ''], 'a chain with services needs an underlay to reach them: add `underlay: {interface: NAME}`', 'an underlay', undefined);
+}
+
+function checkServices(raw: RawConfiguration, report: Report): void {
+  const addresses = unique(report, 'address');
+  for (const [name, service] of entries(raw.services)) {
+    const names = unique(report, 'name');
+    list(isObject(service) ? service['instances'] : []).forEach((instance, i) => {
+      if (!isObject(instance)) return;
+      const path = ['services', name, 'instances', i];
+      names([...path, 'name'], instance['name'], `another instance of ${name}`);
+      const text = instance['address'];
+      if (typeof text !== 'string') return;
+      const address = parseAddress(text);
+      if (address === null) report([...path, 'address'], `expected an IP address, found "${text}"`, 'an IP address', text);
+      else addresses([...path, 'address'], formatAddress(address), `${name}/${String(instance['name'])}`);
+    });
+  }
+}
+
+function chainServices(chain: unknown): readonly unknown[] {
+  return Array.isArray(chain) ? chain : isObject(chain) ? list(chain['services']) : [];
+}
+
+function unknownName(report: Report, path: readonly PathStep[], what: string, name: unknown, known: readonly string[]): void {
+  if (typeof name !== 'string' || known.includes(name)) return;
+  const near = nearest(name, known);
+  const hint = near !== null ? `did you mean "${near}"?` : known.length > 0 ? `there are: ${known.join(', ')}` : `there are none`;
+  report(path, `there is no ${what} "${name}"; ${hint}`, `the name of a ${what}`, name);
+}
+
+function checkChains(raw: RawConfiguration, report: Report): void {
+  const services = Object.keys(isObject(raw.services) ? raw.services : {});
+  for (const [name, chain] of entries(raw.chains)) {
+    const base: PathStep[] = Array.isArray(chain) ? ['chains', name] : ['chains', name, 'services'];
+    const seen = new Set<unknown>();
+    chainServices(chain).forEach((service, i) => {
+      unknownName(report, [...base, i], 'service', service, services);
+      if (seen.has(service)) report([...base, i], `service "${String(service)}" is on this chain already; a chain visits each service once`, 'another service', service);
+      seen.add(service);
+    });
+  }
+}
+
+function checkPolicies(raw: RawConfiguration, report: Report): void {
+  const names = unique(report, 'name');
+  const chains = Object.keys(isObject(raw.chains) ? raw.chains : {});
+  const captures = list(raw.captures).flatMap((capture) => (isObject(capture) && typeof capture['name'] === 'string' ? [capture['name']] : []));
+  list(raw.policies).forEach((policy, i) => {
+    if (!isObject(policy)) return;
+    const path: PathStep[] = ['policies', i];
+    names([...path, 'name'], policy['name'], 'another policy');
+    unknownName(report, [...path, 'chain'], 'chain', policy['chain'], chains);
+    if ((policy['chain'] === undefined) === (policy['action'] === undefined)) {
+      report(path, 'expected either "chain" or "action: pass | drop"', 'chain or action', policy['chain'] === undefined ? undefined : 'both');
+    }
+    if (isObject(policy['match'])) checkMatch(policy['match'] as RawMatch, [...path, 'match'], captures, report);
+  });
+}
+
+function checkMatch(match: RawMatch, path: readonly PathStep[], captures: readonly string[], report: Report): void {
+  const each = (key: keyof RawMatch, check: (at: PathStep[], value: unknown) => void): void => {
+    const value = match[key] as unknown;
+    if (Array.isArray(value)) value.forEach((item, i) => check([...path, key, i], item));
+    else if (value !== undefined) check([...path, key], value);
+  };
+  each('capture', (at, value) => unknownName(report, at, 'capture', value, captures));
+  for (const key of ['source', 'destination'] as const) {
+    each(key, (at, value) => {
+      const prefix = typeof value === 'string' ? parsePrefix(value) : null;
+      if (typeof prefix === 'string') report(at, prefix, 'a prefix', value);
+    });
+  }
+  const numbers = many(match.protocol).map((protocol) => (typeof protocol === 'number' ? protocol : PROTOCOLS[String(protocol)]));
+  for (const key of ['source_port', 'destination_port'] as const) {
+    each(key, (at, value) => {
+      if (typeof value !== 'number' && typeof value !== 'string') return;
+      const range = portRange(value);
+      if (range.low > 65535 || range.high > 65535) report(at, `expected ports from 0 to 65535, found ${JSON.stringify(value)}`, '0-65535', value);
+      else if (range.low > range.high) report(at, `the range runs backwards; did you mean "${range.high}-${range.low}"?`, 'low-high', value);
+    });
+    if (match[key] !== undefined && numbers.length > 0 && !numbers.some((n) => n === 6 || n === 17)) {
+      report([...path, key], 'only tcp and udp have ports, so this policy could never match', 'protocol: tcp or udp', match.protocol);
+    }
+  }
+}
