@@ -144,7 +144,7 @@ function checkMatch(match: RawMatch, path: readonly PathStep[], captures: readon
       if (range.low > 65535 || range.high > 65535) report(at, `expected ports from 0 to 65535, found ${JSON.stringify(value)}`, '0-65535', value);
       else if (range.low > range.high) report(at, `the range runs backwards; did you mean "${range.high}-${range.low}"?`, 'low-high', value);
     });
-    if (match[key] !== undefined && numbers.length > 0 && !numbers.some((n) => n === 6 || n === 17)) {
+    if (match[key] !== undefined && numbers.length > 0 && !numbers.some((n) => n === undefined || n === 6 || n === 17)) {
       report([...path, key], 'only tcp and udp have ports, so this policy could never match', 'protocol: tcp or udp', match.protocol);
     }
   }

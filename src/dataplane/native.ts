@@ -173,6 +173,8 @@ export interface NativeCounters {
   readonly stamped: PacketCount;
   readonly delivered: PacketCount;
   readonly crossed: PacketCount;
+  /** Frames on the underlay that are not for us. */
+  readonly ignored: number;
   /** Frames not steered but crossed, by reason (non-IP, other protocol, policy, default …). */
   readonly crossedBy: Readonly<Record<string, number>>;
   /** Dropped frames by reason; every reason is present, also at 0. */
@@ -249,6 +251,8 @@ export interface ReplayOptions extends EngineOptions {
 
 export interface ReplayProgress {
   readonly packets: number;
+  /** Records that hold neither an Ethernet frame nor an IP packet. */
+  readonly unusable: number;
   readonly bytesRead: number;
   readonly bytesTotal: number;
   readonly done: boolean;
@@ -261,7 +265,7 @@ export interface NativeReplay {
   step(maxPackets: number): ReplayProgress;
   flows(cursor: number, max: number): FlowPage;
   counters(): NativeCounters;
-  /** Packets of the file that could not be used, by reason (link type, truncated). */
+  /** Flushes and closes the written files; throws if they are not whole. */
   close(): void;
 }
 

@@ -1,0 +1,68 @@
+// Replay: a capture through the pipeline, with instances that do what `weir node --function pass` does. Everything happens at
+// the time of the record that caused it, so the same capture and configuration give the same bytes.
+#pragma once
+#include <deque>
+#include <list>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/frame_collector.h"
+#include "port/capture_file.h"
+
+namespace weir {
+
+struct Prefix {
+  Address address;
+  uint32_t length = 0;  // of 128
+};
+
+struct ReplayFiles {
+  std::string read, write, out;  // write and out may be empty
+  std::vector<Prefix> workload;
+};
+
+struct ReplayProgress {
+  uint64_t packets = 0, bytes_read = 0, bytes_total = 0;
+  uint64_t unusable = 0;  // no Ethernet frame or IP packet in it
+  bool done = false;
+  std::string error;
+};
+
+class Replay {
+ public:
+  Replay(const EngineLimits& limits, std::shared_ptr<const Program> program);
+  std::string open(const ReplayFiles& files);
+  const ReplayProgress& step(uint32_t packets);
+  // Empty when both files are whole on disk.
+  std::string close();
+  const Engine& engine() const { return engine_; }
+
+ private:
+  // Which of capture 0's ports a frame came in by.
+  PortId port_of(const Frame& frame);
+  bool from_workload(const Address& address) const;
+  void run(PortId port, Frame& frame);
+  void return_from_instance(CollectedFrame& stamped);
+
+  Engine engine_;
+  FrameCollector sink_;
+  CaptureReader reader_;
+  CaptureWriter stamped_, final_;
+  bool write_stamped_ = false, write_final_ = false;
+  std::vector<Prefix> workload_;
+  // Who sent first between two addresses: that one is the workload. Bounded; when full it starts anew.
+  struct PairHash {
+    size_t operator()(const std::array<Address, 2>& pair) const;
+  };
+  std::unordered_map<std::array<Address, 2>, bool, PairHash> first_is_lesser_;
+  bool have_workload_mac_ = false;
+  uint8_t workload_mac_[6] = {};
+  std::deque<std::vector<uint8_t>> returned_;
+  ReplayProgress progress_;
+};
+
+}  // namespace weir

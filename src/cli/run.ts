@@ -1,0 +1,75 @@
+/** `weir run`: the dataplane in this process. */
+import type { Command } from 'commander';
+import { loadConfiguration } from '../config/load.js';
+import { formatErrors } from '../config/errors.js';
+import { ControlServer } from '../control/server.js';
+import { startOnHost } from '../dataplane/dataplane.js';
+import { requireNetRaw } from '../dataplane/host.js';
+import { Failure } from '../failure.js';
+import { createLogger } from '../observe/log.js';
+import type { Configuration } from '../config/configuration.js';
+
+export function configurationFrom(file: string): Configuration {
+  const loaded = loadConfiguration(file);
+  if (!loaded.ok) throw new Failure(formatErrors(loaded.errors), 2);
+  return loaded.configuration;
+}
+
+async function run(file: string, socketOption: string | undefined): Promise<void> {
+  const configuration = configurationFrom(file);
+  requireNetRaw();
+  const log = createLogger(configuration.log.level);
+  if (typeof configuration.workers === 'number' && configuration.workers > 1) log.warn(`workers: ${configuration.workers} asked for; this version uses one`);
+  const { dataplane, release } = await startOnHost(configuration, log);
+
+  let stopping = false;
+  let control: ControlServer | undefined;
+  const stop = async (why: string): Promise<void> => {
+    if (stopping) return;
+    stopping = true;
+    log.info(`stopping: ${why}`);
+    await control?.close();
+    await dataplane.stop();
+    release();
+  };
+  // An answer to `shutdown` leaves before its connection closes.
+  const shutdown = (): void => void setImmediate(() => void stop('asked to by the control socket'));
+  const path = socketOption ?? configuration.control.socket;
+  try {
+    control = await ControlServer.listen({ path, mode: configuration.control.mode, dataplane, log, shutdown });
+  } catch (error) {
+    await dataplane.stop();
+    release();
+    throw error;
+  }
+  process.on('SIGTERM', () => void stop('SIGTERM'));
+  process.on('SIGINT', () => void stop('SIGINT'));
+  log.info({ socket: path, port: configuration.port, captures: configuration.captures.map((capture) => capture.name), pid: process.pid }, 'ready');
+  try {
+    await dataplane.runner.finished;
+  } catch (error) {
+    log.error((error as Error).message);
+    await control.close();
+    release();
+    process.exitCode = 1;
+  }
+}
+
+export function registerRun(program: Command): void {
+  program
+    .command('run')
+    .description('run the dataplane in the foreground')
+    .requiredOption('-c, --config <file>', 'configuration (YAML)')
+    .action(async (options: { config: string }, command: Command) => run(options.config, command.optsWithGlobals<{ socket?: string }>().socket));
+}
+
+export function registerCheck(program: Command): void {
+  program
+    .command('check')
+    .description('check a configuration and say everything that is wrong with it')
+    .argument('<file>', 'configuration (YAML)')
+    .action((file: string) => {
+      const { captures, chains, policies, services } = configurationFrom(file);
+      console.log(`${file} is valid: ${captures.length} captures, ${services.length} services, ${chains.length} chains, ${policies.length} policies.`);
+    });
+}

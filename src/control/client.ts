@@ -1,0 +1,54 @@
+/** A control client: one connection, calls answered in order. */
+import { connect, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import { Failure } from '../failure.js';
+import { RpcError, type Response } from './protocol.js';
+
+export class ControlClient {
+  #next = 1;
+  readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
+
+  private constructor(private readonly socket: Socket) {
+    const lines = createInterface({ input: socket, crlfDelay: Infinity });
+    lines.on('line', (line) => this.#receive(line));
+    socket.on('close', () => this.#waiting.forEach(({ reject }) => reject(new Failure('weir closed the connection'))));
+    socket.on('error', () => undefined);
+  }
+
+  static async connect(path: string): Promise<ControlClient> {
+    const socket = connect(path);
+    await new Promise<void>((resolve, reject) => {
+      socket.once('connect', resolve);
+      socket.once('error', (error: NodeJS.ErrnoException) => {
+        const why =
+          error.code === 'ENOENT' || error.code === 'ECONNREFUSED'
+            ? `nothing listens on ${path}: is weir running? Start it with \`weir run --config FILE\`, or name its socket with --socket PATH.`
+            : error.code === 'EACCES'
+              ? `${path} does not admit you: ask for access (control.mode), or use sudo.`
+              : `can't connect to ${path}: ${error.message}`;
+        reject(new Failure(why));
+      });
+    });
+    return new ControlClient(socket);
+  }
+
+  #receive(line: string): void {
+    const response = JSON.parse(line) as Response;
+    const waiter = typeof response.id === 'number' ? this.#waiting.get(response.id) : undefined;
+    if (waiter === undefined) return;
+    this.#waiting.delete(response.id as number);
+    if ('error' in response) waiter.reject(new RpcError(response.error.code, response.error.message, response.error.data));
+    else waiter.resolve(response.result);
+  }
+
+  call<T>(method: string, params: object = {}): Promise<T> {
+    const id = this.#next++;
+    const answer = new Promise<unknown>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    this.socket.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);
+    return answer as Promise<T>;
+  }
+
+  close(): void {
+    this.socket.end();
+  }
+}

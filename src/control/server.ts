@@ -1,0 +1,185 @@
+/** The control socket: JSON-RPC lines in, answers out in the order of the requests. One bad line never costs the connection. */
+import { chmodSync, mkdirSync, unlinkSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { Failure } from '../failure.js';
+import type { Logger } from '../observe/log.js';
+import type { Dataplane } from '../dataplane/dataplane.js';
+import { call } from './methods.js';
+import { INTERNAL_ERROR, INVALID_REQUEST, LINE_TOO_LONG, PARSE_ERROR, RpcError, failure, type Id, type Response } from './protocol.js';
+
+const LINE_BYTES = 1024 * 1024;
+/** Requests of one connection that wait for their answer; beyond that, reading pauses. */
+const MOST_WAITING = 64;
+const MOST_CONNECTIONS = 256;
+
+export interface ControlOptions {
+  readonly path: string;
+  readonly mode: number;
+  readonly dataplane: Dataplane;
+  readonly log: Logger;
+  readonly shutdown: () => void;
+}
+
+export class ControlServer {
+  #connections = 0;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(
+    private readonly server: Server,
+    private readonly options: ControlOptions,
+  ) {}
+
+  static async listen(options: ControlOptions): Promise<ControlServer> {
+    mkdirSync(dirname(options.path), { recursive: true });
+    await removeStale(options.path);
+    const server = createServer();
+    const control = new ControlServer(server, options);
+    server.maxConnections = MOST_CONNECTIONS;
+    server.on('connection', (socket) => control.#serve(socket));
+    // Nobody may connect before the mode is right: the socket is born with none.
+    const before = process.umask(0o777);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(options.path, resolve);
+      });
+    } catch (error) {
+      throw new Failure(`can't open the control socket ${options.path}: ${(error as Error).message}`);
+    } finally {
+      process.umask(before);
+    }
+    chmodSync(options.path, options.mode);
+    return control;
+  }
+
+  #serve(socket: Socket): void {
+    const connection = new Connection(socket, this.options, `control connection ${++this.#connections}`);
+    this.#sockets.add(socket);
+    socket.on('close', () => this.#sockets.delete(socket));
+    socket.on('error', () => socket.destroy());
+    socket.on('data', (chunk: Buffer) => connection.receive(chunk));
+  }
+
+  /** Stops listening (which removes the socket file), lets answers under way out, and closes. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
+    for (const socket of this.#sockets) socket.end();
+    setTimeout(() => this.#sockets.forEach((socket) => socket.destroy()), 500).unref();
+    await closed;
+  }
+}
+
+class Connection {
+  #pending: Buffer[] = [];
+  #pendingBytes = 0;
+  #overlong = false;
+  #answers: Promise<void> = Promise.resolve();
+  #waiting = 0;
+
+  constructor(
+    private readonly socket: Socket,
+    private readonly options: ControlOptions,
+    private readonly who: string,
+  ) {}
+
+  receive(chunk: Buffer): void {
+    let rest = chunk;
+    for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
+      this.#keep(rest.subarray(0, end));
+      rest = rest.subarray(end + 1);
+      this.#line();
+    }
+    this.#keep(rest);
+  }
+
+  #keep(part: Buffer): void {
+    this.#pendingBytes += part.length;
+    if (this.#pendingBytes > LINE_BYTES) {
+      this.#overlong = true;
+      this.#pending = [];
+    } else if (part.length > 0) {
+      this.#pending.push(part);
+    }
+  }
+
+  #line(): void {
+    const text = Buffer.concat(this.#pending).toString('utf8').trim();
+    const overlong = this.#overlong;
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    this.#overlong = false;
+    if (overlong) this.#enqueue(() => Promise.resolve(failure(null, new RpcError(LINE_TOO_LONG, `a request is at most ${LINE_BYTES} bytes long`))));
+    else if (text !== '') this.#enqueue(() => this.#answerLine(text));
+  }
+
+  /** Answers leave in the order of the requests; a client that does not read stops being read from. */
+  #enqueue(work: () => Promise<Response | Response[] | null>): void {
+    if (++this.#waiting >= MOST_WAITING) this.socket.pause();
+    this.#answers = this.#answers.then(async () => {
+      const answer = await work();
+      if (answer !== null && !this.socket.destroyed) {
+        const flushed = this.socket.write(`${JSON.stringify(answer)}\n`);
+        if (!flushed) await new Promise<void>((resolve) => this.socket.once('drain', resolve).once('close', resolve));
+      }
+      this.#waiting--;
+      if (this.#waiting < MOST_WAITING && this.socket.isPaused()) this.socket.resume();
+    });
+  }
+
+  async #answerLine(text: string): Promise<Response | Response[] | null> {
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
+    } catch (error) {
+      return failure(null, new RpcError(PARSE_ERROR, `the line is not JSON: ${(error as Error).message}`));
+    }
+    if (!Array.isArray(value)) return this.#answer(value);
+    if (value.length === 0) return failure(null, new RpcError(INVALID_REQUEST, 'a batch holds at least one request'));
+    const answers: Response[] = [];
+    for (const request of value) {
+      const answer = await this.#answer(request);
+      if (answer !== null) answers.push(answer);
+    }
+    return answers.length > 0 ? answers : null;
+  }
+
+  async #answer(request: unknown): Promise<Response | null> {
+    const fields = (request !== null && typeof request === 'object' ? request : {}) as Record<string, unknown>;
+    const { jsonrpc, id, method, params } = fields;
+    const validId = id === undefined || id === null || typeof id === 'string' || typeof id === 'number';
+    const answerId: Id = validId ? ((id as Id | undefined) ?? null) : null;
+    if (jsonrpc !== '2.0' || typeof method !== 'string' || !validId) {
+      return failure(answerId, new RpcError(INVALID_REQUEST, 'a request is {"jsonrpc": "2.0", "id": …, "method": "…", "params": {…}}'));
+    }
+    const { dataplane, log, shutdown } = this.options;
+    try {
+      const result = await call(method, params, { dataplane, who: this.who, shutdown });
+      return id === undefined ? null : { jsonrpc: '2.0', id: answerId, result };
+    } catch (error) {
+      if (!(error instanceof RpcError)) log.error({ method, error: (error as Error).stack }, 'a control request failed');
+      const rpc = error instanceof RpcError ? error : new RpcError(INTERNAL_ERROR, `internal error: ${(error as Error).message}`);
+      return id === undefined ? null : failure(answerId, rpc);
+    }
+  }
+}
+
+/** Removes a socket file that nobody listens on; a living one is an error. */
+async function removeStale(path: string): Promise<void> {
+  const state = await new Promise<'absent' | 'stale' | 'alive'>((resolve) => {
+    const probe = connect(path);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve('alive');
+    });
+    probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ENOENT' ? 'absent' : 'stale'));
+  });
+  if (state === 'alive') throw new Failure(`another weir answers on ${path}: stop it (\`weir shutdown --socket ${path}\`), or give this one another socket (control.socket, or --socket).`);
+  if (state === 'stale') {
+    try {
+      unlinkSync(path);
+    } catch (error) {
+      throw new Failure(`can't remove the stale control socket ${path}: ${(error as Error).message}`);
+    }
+  }
+}

@@ -1,0 +1,241 @@
+/** The dataplane's state in names instead of numbers: what the control socket answers. */
+import type { InstanceState, NativeFlow, PacketCount, Tuple } from './native.js';
+import { instanceKey } from '../program/compile.js';
+import { classify } from '../program/reference.js';
+import type { Dataplane } from './dataplane.js';
+
+const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmpv6' };
+const NO_PACKETS: PacketCount = { packets: 0, bytes: 0 };
+
+export interface StatusView {
+  readonly generation: number;
+  readonly uptimeSeconds: number;
+  readonly pid: number;
+  readonly port: string;
+  readonly underlay: { readonly interface: string; readonly addresses: readonly string[]; readonly mtu: number } | null;
+  readonly captures: readonly { readonly name: string; readonly in: string; readonly out: string; readonly tenant: number }[];
+  readonly streams: { readonly active: number; readonly capacity: number };
+  readonly chains: number;
+  readonly policies: number;
+  readonly instances: { readonly total: number; readonly up: number; readonly unresolved: number };
+}
+
+export function status(dataplane: Dataplane): StatusView {
+  const { configuration, host } = dataplane;
+  const instances = dataplane.program.instances;
+  const { active, capacity } = dataplane.runner.counters().streams;
+  return {
+    generation: dataplane.generation,
+    uptimeSeconds: Math.round((Date.now() - dataplane.startedAt) / 1000),
+    pid: process.pid,
+    port: configuration.port,
+    underlay:
+      configuration.underlay === null
+        ? null
+        : {
+            interface: configuration.underlay.interface,
+            addresses: [host.program.ipv4, host.program.ipv6].filter((address) => address !== null),
+            mtu: host.program.mtu,
+          },
+    captures: configuration.captures.map(({ name, in: inside, out, tenant }) => ({ name, in: inside, out, tenant })),
+    streams: { active, capacity },
+    chains: configuration.chains.length,
+    policies: configuration.policies.length,
+    instances: {
+      total: instances.length,
+      up: instances.filter((instance) => instance.state === 'up' && instance.mac !== null).length,
+      unresolved: instances.filter((instance) => instance.mac === null).length,
+    },
+  };
+}
+
+export type StatsView = ReturnType<typeof stats>;
+
+export function stats(dataplane: Dataplane) {
+  const { ids } = dataplane;
+  const counters = dataplane.runner.counters();
+  return {
+    ...counters,
+    generation: dataplane.generation,
+    policies: counters.policies.map(({ id, ...row }) => ({ name: ids.policies.name(id) ?? `#${id}`, ...row })),
+    chains: counters.chains.map(({ id, ...row }) => ({ name: ids.chains.name(id) ?? `#${id}`, ...row })),
+    paths: counters.paths.map((path) => ({ ...path, chain: dataplane.paths.get(path.id)?.chain ?? null })),
+    instances: counters.instances.map(({ id, ...row }) => ({ name: ids.instances.name(id) ?? `#${id}`, ...row })),
+  };
+}
+
+export interface FlowView {
+  readonly capture: string;
+  readonly vlan: readonly [number, number];
+  readonly protocol: string;
+  readonly source: string;
+  readonly sourcePort: number;
+  readonly destination: string;
+  readonly destinationPort: number;
+  readonly opened: 'out' | 'in';
+  readonly code: number;
+  readonly policy: string | null;
+  readonly action: NativeFlow['action'];
+  readonly chain: string | null;
+  readonly path: number | null;
+  /** `service/instance` in chain order; null where the hop has none. */
+  readonly instances: readonly (string | null)[];
+  readonly tcp: NativeFlow['tcp'];
+  readonly packets: number;
+  readonly bytes: number;
+  readonly idleMs: number;
+}
+
+export function flowView(dataplane: Dataplane, flow: NativeFlow): FlowView {
+  const { ids } = dataplane;
+  const path = flow.action === 'chain' ? dataplane.paths.get(flow.path) : undefined;
+  return {
+    capture: dataplane.configuration.captures[flow.capture]?.name ?? `#${flow.capture}`,
+    vlan: flow.vlan,
+    protocol: PROTOCOL_NAMES[flow.protocol] ?? String(flow.protocol),
+    source: flow.source,
+    sourcePort: flow.sourcePort,
+    destination: flow.destination,
+    destinationPort: flow.destinationPort,
+    opened: flow.opened,
+    code: flow.code,
+    policy: flow.policy < 0 ? null : (ids.policies.name(flow.policy) ?? null),
+    action: flow.action,
+    chain: path?.chain ?? null,
+    path: path?.id ?? null,
+    instances: flow.pins.map((id) => (id < 0 ? null : (ids.instances.name(id) ?? null))),
+    tcp: flow.tcp,
+    packets: flow.packets,
+    bytes: flow.bytes,
+    idleMs: flow.idleMs,
+  };
+}
+
+export interface FlowFilter {
+  readonly chain?: string;
+  readonly instance?: string;
+  readonly address?: string;
+  readonly port?: number;
+  readonly protocol?: string;
+}
+
+function passes(flow: FlowView, filter: FlowFilter): boolean {
+  const { chain, instance, address, port, protocol } = filter;
+  if (chain !== undefined && flow.chain !== chain) return false;
+  if (instance !== undefined && !flow.instances.includes(instance)) return false;
+  if (address !== undefined && flow.source !== address && flow.destination !== address) return false;
+  if (port !== undefined && flow.sourcePort !== port && flow.destinationPort !== port) return false;
+  return protocol === undefined || flow.protocol === protocol;
+}
+
+/** At most `limit` live streams; `more` tells whether there are others. */
+export async function flows(dataplane: Dataplane, filter: FlowFilter, limit: number): Promise<{ flows: FlowView[]; more: boolean }> {
+  const found: FlowView[] = [];
+  let cursor = 0;
+  while (cursor >= 0) {
+    const page = await dataplane.runner.flows(cursor, 256);
+    for (const flow of page.flows) {
+      const view = flowView(dataplane, flow);
+      if (!passes(view, filter)) continue;
+      if (found.length === limit) return { flows: found, more: true };
+      found.push(view);
+    }
+    cursor = page.next;
+  }
+  return { flows: found, more: false };
+}
+
+export function chains(dataplane: Dataplane) {
+  const counters = dataplane.runner.counters();
+  const streamsOn = new Map(counters.paths.map((path) => [path.id, path.streams]));
+  const countOf = new Map(counters.chains.map((row) => [row.id, row]));
+  return dataplane.configuration.chains.map((chain) => {
+    const count = countOf.get(dataplane.ids.chains.id(chain.name));
+    return {
+      name: chain.name,
+      services: chain.services,
+      encapsulation: chain.encapsulation,
+      answers: chain.answers,
+      packets: count?.packets ?? 0,
+      bytes: count?.bytes ?? 0,
+      streamsOpened: count?.streams ?? 0,
+      paths: dataplane.paths
+        .all()
+        .filter((path) => path.chain === chain.name)
+        .map((path) => ({
+          id: path.id,
+          version: path.version,
+          current: path.current,
+          services: path.services,
+          spi: { forward: path.id * 2, answers: path.id * 2 + 1 },
+          movedTo: path.movedTo === 0 ? null : path.movedTo,
+          streams: streamsOn.get(path.id) ?? 0,
+        })),
+    };
+  });
+}
+
+export interface InstanceView {
+  readonly name: string;
+  readonly address: string;
+  readonly state: InstanceState;
+  readonly mac: string | null;
+  readonly weight: number;
+  readonly streams: number;
+  readonly sent: PacketCount;
+  readonly received: PacketCount;
+}
+
+export function services(dataplane: Dataplane) {
+  const rows = new Map(dataplane.runner.counters().instances.map((row) => [row.id, row]));
+  const compiled = new Map(dataplane.program.instances.map((instance) => [instance.id, instance]));
+  return dataplane.configuration.services.map((service) => ({
+    name: service.name,
+    affinity: service.affinity,
+    onFailure: service.onFailure,
+    fail: service.fail,
+    instances: service.instances.map((instance): InstanceView => {
+      const id = dataplane.ids.instances.id(instanceKey(service.name, instance.name));
+      const row = rows.get(id);
+      return {
+        name: instance.name,
+        address: instance.address,
+        state: dataplane.stateOf(instanceKey(service.name, instance.name)),
+        mac: compiled.get(id)?.mac ?? null,
+        weight: instance.weight,
+        streams: row?.streams ?? 0,
+        sent: row?.sent ?? NO_PACKETS,
+        received: row?.received ?? NO_PACKETS,
+      };
+    }),
+  }));
+}
+
+export type TraceRequest = Omit<Tuple, 'capture'> & { readonly capture: string };
+
+/** What would happen to the packet that opens this stream, and why; and the live stream, if there is one. */
+export async function trace(dataplane: Dataplane, request: TraceRequest) {
+  const { configuration, ids } = dataplane;
+  const capture = configuration.captures.findIndex((candidate) => candidate.name === request.capture);
+  const decision = await dataplane.runner.describe({ ...request, capture });
+  const { considered } = classify(configuration, { ...request, vlan: request.vlan[0] });
+  const path = dataplane.paths.get(decision.path);
+  return {
+    code: decision.code,
+    action: decision.action,
+    policy: decision.policy < 0 ? null : (ids.policies.name(decision.policy) ?? null),
+    chain: path?.chain ?? null,
+    path: path === undefined ? null : { id: path.id, version: path.version, encapsulation: path.encapsulation, spi: { forward: path.id * 2, answers: path.id * 2 + 1 } },
+    considered: considered.map(({ policy, specificity, verdict }) => ({ policy: policy.name, priority: policy.priority, specificity, verdict })),
+    hops: decision.hops.map((hop) => ({
+      service: ids.services.name(hop.service) ?? null,
+      code: hop.code,
+      ranked: hop.ranked.map((id) => {
+        const name = ids.instances.name(id) ?? `#${id}`;
+        return { instance: name, state: dataplane.stateOf(name) };
+      }),
+      chosen: hop.chosen < 0 ? null : (ids.instances.name(hop.chosen) ?? null),
+    })),
+    live: decision.live === null ? null : flowView(dataplane, decision.live),
+  };
+}
