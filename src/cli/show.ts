@@ -1,6 +1,6 @@
 /** Answers of the control socket as people read them. */
 import type { chains as chainsOf, flows as flowsOf, services as servicesOf, stats as statsOf, status as statusOf, trace as traceOf } from '../dataplane/views.js';
-import { bytes, code, endpoint, table } from '../observe/print.js';
+import { bytes, code, counts, endpoint, table } from '../observe/print.js';
 
 type Answer<F extends (...args: never[]) => unknown> = Awaited<ReturnType<F>>;
 
@@ -16,15 +16,13 @@ export function status(s: Answer<typeof statusOf>): string {
   ].join('\n');
 }
 
-const nonZero = (counts: Readonly<Record<string, number>>): [string, number][] => Object.entries(counts).filter(([, n]) => n > 0);
-
 export function stats(s: Answer<typeof statsOf>): string {
   const total = (['captured', 'stamped', 'returned', 'delivered', 'crossed'] as const).map((key) => [key, s[key].packets, bytes(s[key].bytes)]);
   return [
     table(['', 'packets', 'bytes'], total),
     `\nstreams: ${s.streams.active} live, ${s.streams.opened} opened, ${s.streams.expired} expired, ${s.streams.evicted} evicted, room for ${s.streams.capacity}`,
-    `\n${table(['dropped', 'packets'], nonZero(s.dropped))}`,
-    `\n${table(['crossed', 'packets'], nonZero(s.crossedBy))}`,
+    `\n${counts('dropped', s.dropped)}`,
+    `\n${counts('crossed', s.crossedBy)}`,
     `\n${table(['policy', 'streams', 'packets', 'bytes'], s.policies.map((row) => [row.name, row.streams, row.packets, bytes(row.bytes)]))}`,
     `\n${table(['chain', 'streams', 'packets', 'bytes'], s.chains.map((row) => [row.name, row.streams, row.packets, bytes(row.bytes)]))}`,
     `\n${table(['instance', 'live', 'sent', 'received'], s.instances.map((row) => [row.name, row.streams, row.sent.packets, row.received.packets]))}`,

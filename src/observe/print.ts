@@ -42,3 +42,9 @@ export function endpoint(address: string, port: number, protocol: string): strin
   if (protocol !== 'tcp' && protocol !== 'udp') return address;
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
+
+/** Reasons that occurred, one a line, or a line that says none did. */
+export function counts(title: string, byReason: Readonly<Record<string, number>>): string {
+  const rows = Object.entries(byReason).filter(([, n]) => n > 0);
+  return rows.length === 0 ? `${title}: none` : table([title, 'packets'], rows);
+}

@@ -1,6 +1,6 @@
 /** What a replay did, for people and for programs. */
 import type { Configuration } from '../config/configuration.js';
-import { bytes, table } from '../observe/print.js';
+import { bytes, counts, table } from '../observe/print.js';
 import { instanceKey } from '../program/compile.js';
 import type { ReplayResult } from './replay.js';
 
@@ -61,9 +61,9 @@ export function formatReport(report: Report): string {
     '',
     table(['instance', 'packets', 'returned', 'bytes'], report.instances.map((i) => [i.name, i.packets, i.returned, bytes(i.bytes)])),
     '',
-    table(['dropped', 'packets'], Object.entries(report.dropped)),
+    counts('dropped', report.dropped),
     '',
-    table(['crossed', 'packets'], Object.entries(report.crossed)),
+    counts('crossed', report.crossed),
   ];
   if (report.error !== null) lines.push('', `the file is cut short or broken: ${report.error}; what was readable is in the figures above`);
   return lines.join('\n');

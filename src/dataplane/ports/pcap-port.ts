@@ -5,7 +5,7 @@
  *
  * What comes from libpcap has no virtio-net header: the pipeline is told so, completes checksums and cuts super-frames.
  */
-import { Cap } from 'cap';
+import cap, { type CapHandle } from 'cap';
 import raw from 'raw-socket';
 import { native, type NativeEngine, type NativeProgram } from '../native.js';
 import type { Runner, RunnerOptions } from '../runner.js';
@@ -18,7 +18,7 @@ const UNDERLAY_FILTER = 'inbound and udp and (dst port 4790 or dst port 6081)';
 
 interface PortState {
   readonly interface: string;
-  readonly cap: Cap;
+  readonly cap: CapHandle;
   rxFrames: number;
   rxBytes: number;
   rxDropped: number;
@@ -50,20 +50,20 @@ export class PcapRunner implements Runner {
   }
 
   #open(name: string, port: number): PortState {
-    const cap = new Cap();
+    const handle = new cap.Cap();
     const buffer = Buffer.alloc(SNAP_BYTES);
-    const link = cap.open(name, port === 0 ? UNDERLAY_FILTER : 'inbound', KERNEL_BUFFER_BYTES, buffer);
+    const link = handle.open(name, port === 0 ? UNDERLAY_FILTER : 'inbound', KERNEL_BUFFER_BYTES, buffer);
     if (link !== 'ETHERNET') throw new Error(`interface ${name}: the pcap port needs Ethernet, this is ${link}`);
-    cap.setMinBytes?.(0);
-    const state: PortState = { interface: name, cap, rxFrames: 0, rxBytes: 0, rxDropped: 0, txFrames: 0, txBytes: 0, txErrors: 0 };
+    handle.setMinBytes?.(0);
+    const state: PortState = { interface: name, cap: handle, rxFrames: 0, rxBytes: 0, rxDropped: 0, txFrames: 0, txBytes: 0, txErrors: 0 };
     // The buffer is overwritten by the next packet: everything happens before the handler returns.
-    cap.on('packet', (bytes, truncated) => {
+    handle.on('packet', (bytes, truncated) => {
       state.rxFrames++;
       state.rxBytes += bytes;
       if (truncated) state.rxDropped++;
       else this.#process(port, buffer.subarray(0, bytes));
     });
-    cap.on('error', (error) => this.#fail(`interface ${name}: ${error.message}`));
+    handle.on('error', (error) => this.#fail(`interface ${name}: ${error.message}`));
     return state;
   }
 
@@ -116,8 +116,7 @@ export class PcapRunner implements Runner {
   counters(): ReturnType<Runner['counters']> {
     const ports = this.#ports.flatMap((state, port) => {
       if (state === null) return [];
-      const { cap, ...counts } = state;
-      void cap;
+      const { cap: _, ...counts } = state;
       return [{ port, ...counts }];
     });
     return { ...this.#engine.counters(), ports };
