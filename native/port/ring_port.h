@@ -17,7 +17,7 @@ namespace weir {
 
 struct RingOptions {
   std::string interface;
-  uint32_t blocks = 16;       // of 1 MiB each
+  uint32_t blocks = 32;       // of 1 MiB each; what a burst may hold while the thread is not running
   bool stamped_only = false;  // take only UDP to the stamp's ports: the rest of an underlay never leaves the kernel
 };
 

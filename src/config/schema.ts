@@ -81,13 +81,13 @@ export const schema = {
       propertyNames: name,
       additionalProperties: {
         anyOf: [
-          { type: 'array', items: name, maxItems: 32 },
+          { type: 'array', items: name },
           {
             type: 'object',
             additionalProperties: false,
             required: ['services'],
             properties: {
-              services: { type: 'array', items: name, maxItems: 32 },
+              services: { type: 'array', items: name },
               return: { enum: ['hub'] },
               encapsulation: { enum: ['nsh', 'geneve'] },
               answers: { enum: ['backwards', 'forwards'], description: 'Order in which answers visit the services. Default backwards.' },

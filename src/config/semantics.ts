@@ -2,6 +2,7 @@
 import { formatAddress, parseAddress, parsePrefix } from './address.js';
 import type { ConfigDocument, PathStep } from './document.js';
 import type { ConfigError } from './errors.js';
+import { MAX_HOPS } from './limits.js';
 import { nearest } from './nearest.js';
 import { PROTOCOLS, durationMs, many, portRange, type RawConfiguration, type RawMatch } from './normalise.js';
 
@@ -98,6 +99,8 @@ function checkChains(raw: RawConfiguration, report: Report): void {
   const services = Object.keys(isObject(raw.services) ? raw.services : {});
   for (const [name, chain] of entries(raw.chains)) {
     const base: PathStep[] = Array.isArray(chain) ? ['chains', name] : ['chains', name, 'services'];
+    const { length } = chainServices(chain);
+    if (length > MAX_HOPS) report(base, `expected at most ${MAX_HOPS} services, found ${length}`, `at most ${MAX_HOPS}`, length);
     const seen = new Set<unknown>();
     chainServices(chain).forEach((service, i) => {
       unknownName(report, [...base, i], 'service', service, services);

@@ -1,0 +1,116 @@
+/**
+ * The `sim` port: the real pipeline in an in-memory network under a virtual clock. Frames are injected at times of one's own
+ * choosing, instances are functions, and everything that happens is in a log.
+ */
+import { native, type FlowPage, type NativeCounters, type NativeDecision, type NativeEngine, type NativeProgram, type Tuple } from '../native.js';
+import type { Runner } from '../runner.js';
+
+/** Gets a stamped frame, returns the frames it sends back. */
+export type SimInstance = (frame: Buffer) => readonly Buffer[];
+
+export interface SimEvent {
+  readonly timeNs: bigint;
+  readonly port: number;
+  readonly bytes: Buffer;
+}
+
+interface Scheduled extends SimEvent {
+  readonly order: number;
+}
+
+const NSH_PORT = 4790;
+const UNDERLAY = 0;
+
+/** What `weir node --function pass` does to an IPv4 frame: swaps the outer addresses and, behind NSH, counts the index down. */
+export function turnRound(frame: Buffer): Buffer {
+  const back = Buffer.from(frame);
+  frame.copy(back, 0, 6, 12);
+  frame.copy(back, 6, 0, 6);
+  frame.copy(back, 26, 30, 34);
+  frame.copy(back, 30, 26, 30);
+  if (back.readUInt16BE(36) === NSH_PORT) back.writeUInt8(back.readUInt8(57) - 1, 57);
+  return back;
+}
+
+export class SimNetwork implements Runner {
+  readonly finished: Promise<void>;
+  /** Frames that left a port, in order. */
+  readonly log: SimEvent[] = [];
+  readonly #engine: NativeEngine;
+  readonly #instances = new Map<string, SimInstance>();
+  readonly #queue: Scheduled[] = [];
+  #finish: () => void = () => undefined;
+  #order = 0;
+  nowNs = 0n;
+
+  constructor(
+    program: NativeProgram,
+    flowsMax = 1000,
+    /** One way, between weir and an instance. */
+    readonly latencyNs = 1000n,
+  ) {
+    this.finished = new Promise((resolve) => (this.#finish = resolve));
+    this.#engine = new native.Engine({ flowsMax });
+    this.#engine.install(program);
+  }
+
+  /** Puts an instance at an IPv4 address; by default one that passes everything. */
+  instance(address: string, behaviour: SimInstance = (frame) => [turnRound(frame)]): void {
+    this.#instances.set(address, behaviour);
+  }
+
+  /** Has a frame arrive at a port, `afterNs` from now. */
+  inject(port: number, bytes: Buffer, afterNs = 0n): void {
+    this.#queue.push({ timeNs: this.nowNs + afterNs, port, bytes, order: this.#order++ });
+  }
+
+  /** Runs everything that happens in the next `ns`, then the clock stands there. */
+  advance(ns: bigint): void {
+    const end = this.nowNs + ns;
+    for (let next = this.#take(end); next !== undefined; next = this.#take(end)) {
+      this.nowNs = next.timeNs;
+      for (const out of this.#engine.process(next.timeNs, next.port, next.bytes)) {
+        const bytes = Buffer.from(out.bytes);
+        this.log.push({ timeNs: this.nowNs, port: out.port, bytes });
+        if (out.port !== UNDERLAY) continue;
+        const answer = this.#instances.get(bytes.subarray(30, 34).join('.'))?.(bytes) ?? [];
+        for (const frame of answer) this.inject(UNDERLAY, frame, 2n * this.latencyNs);
+      }
+    }
+    this.nowNs = end;
+    // An empty frame from nowhere moves the pipeline's clock, so that idle streams expire.
+    this.#engine.process(this.nowNs, UNDERLAY, Buffer.alloc(0));
+  }
+
+  #take(end: bigint): Scheduled | undefined {
+    this.#queue.sort((a, b) => (a.timeNs < b.timeNs ? -1 : a.timeNs > b.timeNs ? 1 : a.order - b.order));
+    return this.#queue[0] !== undefined && this.#queue[0].timeNs <= end ? this.#queue.shift() : undefined;
+  }
+
+  /** Frames that left a port since the last call of clear(). */
+  sent(port: number): Buffer[] {
+    return this.log.filter((event) => event.port === port).map((event) => event.bytes);
+  }
+
+  clear(): void {
+    this.log.length = 0;
+  }
+
+  install(program: NativeProgram): Promise<void> {
+    this.#engine.install(program);
+    return Promise.resolve();
+  }
+  flows(cursor: number, max: number): Promise<FlowPage> {
+    return Promise.resolve(this.#engine.flows(cursor, max));
+  }
+  describe(tuple: Tuple): Promise<NativeDecision> {
+    return Promise.resolve(this.#engine.describe(tuple));
+  }
+  counters(): NativeCounters {
+    return this.#engine.counters();
+  }
+  stop(): Promise<void> {
+    this.#finish();
+    return this.finished;
+  }
+}

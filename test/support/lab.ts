@@ -1,0 +1,186 @@
+/** Drives scripts/lab: hosts as namespaces, programs in them, captures of what they see. Everything started here is ended here. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const ROOT = resolve(fileURLToPath(new URL('../..', import.meta.url)));
+const LAB = join(ROOT, 'scripts/lab');
+const WEIR = [process.execPath, join(ROOT, 'dist/cli/main.js')];
+
+export interface Finished {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Running {
+  readonly child: ChildProcess;
+  readonly output: () => string;
+  /** Sends the signal (default SIGTERM) and waits for the end. */
+  readonly stop: (signal?: NodeJS.Signals) => Promise<Finished>;
+  readonly ended: Promise<Finished>;
+}
+
+export const SERVICES = {
+  fw1: { service: 'firewall', name: 'fw-1', address: '10.20.0.11' },
+  fw2: { service: 'firewall', name: 'fw-2', address: '10.20.0.12' },
+  ids1: { service: 'ids', name: 'ids-1', address: '10.20.0.21' },
+  ids2: { service: 'ids', name: 'ids-2', address: '10.21.0.22' },
+  add1: { service: 'added', name: 'add-1', address: '10.20.0.31' },
+  add2: { service: 'added', name: 'add-2', address: '10.20.0.32' },
+} as const;
+export type ServiceHost = keyof typeof SERVICES;
+
+function launch(command: readonly string[], input?: string): Running {
+  const child = spawn(command[0] ?? '', command.slice(1), { stdio: ['pipe', 'pipe', 'pipe'] });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(input ?? '');
+  const ended = new Promise<Finished>((done) => {
+    child.once('error', (error) => done({ code: -1, stdout, stderr: `${stderr}${error.message}` }));
+    child.once('close', (code) => done({ code, stdout, stderr }));
+  });
+  const stop = (signal: NodeJS.Signals = 'SIGTERM'): Promise<Finished> => {
+    child.kill(signal);
+    return ended;
+  };
+  return { child, output: () => stdout + stderr, stop, ended };
+}
+
+export async function run(command: readonly string[], input?: string): Promise<Finished> {
+  return launch(command, input).ended;
+}
+
+/** Runs it and returns what it printed; throws with all of it when it fails. */
+export async function must(command: readonly string[], input?: string): Promise<string> {
+  const { code, stdout, stderr } = await run(command, input);
+  if (code !== 0) throw new Error(`${command.join(' ')}: exit ${code}\n${stdout}${stderr}`);
+  return stdout;
+}
+
+export async function until(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = 15_000): Promise<void> {
+  for (const end = Date.now() + timeoutMs; !(await condition()); ) {
+    if (Date.now() > end) throw new Error(`timed out waiting for ${what}`);
+    await new Promise((wake) => setTimeout(wake, 20));
+  }
+}
+
+export interface ConfigOptions {
+  readonly encapsulation?: 'nsh' | 'geneve';
+  readonly port?: 'ring' | 'pcap';
+  readonly chain?: readonly string[];
+  readonly extra?: string;
+  readonly policies?: string;
+}
+
+export class Lab {
+  readonly directory = mkdtempSync(join(tmpdir(), 'weir-lab-'));
+  readonly socket = join(this.directory, 'weir.sock');
+  readonly #running = new Set<Running>();
+
+  private constructor(readonly prefix: string) {}
+
+  static async up(): Promise<Lab> {
+    const prefix = (await must([LAB, 'up', String(process.pid)])).trim();
+    return new Lab(prefix);
+  }
+
+  inside(host: string, command: readonly string[]): string[] {
+    return ['ip', 'netns', 'exec', `${this.prefix}-${host}`, ...command];
+  }
+
+  exec(host: string, ...command: string[]): Promise<Finished> {
+    return run(this.inside(host, command));
+  }
+
+  must(host: string, ...command: string[]): Promise<string> {
+    return must(this.inside(host, command));
+  }
+
+  /** Starts a program and waits until its output matches. */
+  async start(host: string, command: readonly string[], ready?: RegExp): Promise<Running> {
+    const running = launch(this.inside(host, command));
+    this.#running.add(running);
+    let over = false;
+    void running.ended.then(() => {
+      over = true;
+      this.#running.delete(running);
+    });
+    if (ready !== undefined) {
+      await until(`${command.join(' ')} to print ${ready}`, () => {
+        if (ready.test(running.output())) return true;
+        if (over) throw new Error(`${command.join(' ')} ended: ${running.output()}`);
+        return false;
+      });
+    }
+    return running;
+  }
+
+  config({ encapsulation = 'nsh', port = 'ring', chain = ['firewall', 'ids'], extra = '', policies }: ConfigOptions = {}): string {
+    const services = ['firewall', 'ids', 'added'].map((service) => {
+      const instances = Object.values(SERVICES).filter((instance) => instance.service === service);
+      return `  ${service}: {instances: [${instances.map((i) => `{name: ${i.name}, address: ${i.address}}`).join(', ')}]}`;
+    });
+    const file = join(this.directory, `weir-${encapsulation}-${port}.yaml`);
+    const text = [
+      'underlay: {interface: und0}',
+      'captures: [{name: web, in: in0, out: out0}]',
+      'services:',
+      ...services,
+      `chains: {inspect: [${chain.join(', ')}]}`,
+      policies ?? 'policies: [{name: all, match: {}, chain: inspect}]',
+      `encapsulation: ${encapsulation}`,
+      `port: ${port}`,
+      `control: {socket: ${this.socket}}`,
+      extra,
+    ].join('\n');
+    writeFileSync(file, text);
+    return file;
+  }
+
+  /** Starts `weir run` where it belongs and waits until it captures. */
+  weir(options: ConfigOptions = {}): Promise<Running> {
+    return this.start('fwd', [...WEIR, 'run', '--config', this.config(options)], /"msg":"ready"/);
+  }
+
+  /** The command line, on this lab's control socket. */
+  ctl(...args: string[]): Promise<Finished> {
+    return run([...WEIR, ...args, '--socket', this.socket]);
+  }
+
+  async ask<T>(...args: string[]): Promise<T> {
+    return JSON.parse(await must([...WEIR, ...args, '--json', '--socket', this.socket])) as T;
+  }
+
+  node(host: ServiceHost, service = 'pass'): Promise<Running> {
+    const { service: role, name, address } = SERVICES[host];
+    return this.start(host, [...WEIR, 'node', '--service', role, '--name', name, '--listen', address, '--function', service], /"msg":"ready"/);
+  }
+
+  async nodes(service = 'pass', hosts: readonly ServiceHost[] = ['fw1', 'fw2', 'ids1', 'ids2', 'add1', 'add2']): Promise<Running[]> {
+    return Promise.all(hosts.map((host) => this.node(host, service)));
+  }
+
+  /** tcpdump of stamped frames at an instance; stop() gives the file and fails if the kernel lost any of it. */
+  async capture(host: string, device = 'eth0', filter = 'udp port 4790 or udp port 6081', snap = 220): Promise<{ file: string; stop: () => Promise<string> }> {
+    const file = join(this.directory, `${host}-${device}-${Date.now()}.pcap`);
+    const tcpdump = await this.start(host, ['tcpdump', '-Z', 'root', '-i', device, '-s', String(snap), '-B', '65536', '--immediate-mode', '-U', '-w', file, filter], /listening on/);
+    const stop = async (): Promise<string> => {
+      const { stderr } = await tcpdump.stop('SIGINT');
+      if (!/^0 packets dropped by kernel/m.test(stderr)) throw new Error(`tcpdump on ${host} lost packets: ${stderr}`);
+      return file;
+    };
+    return { file, stop };
+  }
+
+  async down(): Promise<void> {
+    await Promise.all([...this.#running].map((running) => running.stop('SIGKILL')));
+    await must([LAB, 'down', String(process.pid)]);
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,94 @@
+/**
+ * Reads captures that tcpdump made at instances: which stamped packet arrived there when. Written for the tests from the RFCs,
+ * and not from weir's own code.
+ */
+import { readFileSync } from 'node:fs';
+
+export interface Arrival {
+  readonly host: string;
+  readonly timeUs: number;
+  /** Outer source and destination. */
+  readonly from: string;
+  readonly to: string;
+  readonly spi: number;
+  readonly si: number;
+  readonly code: number;
+  /** The inner stream, ends sorted, the same for both directions. */
+  readonly stream: string;
+  /** What tells the packet from others: ends in order, IP identification, transport fields. */
+  readonly packet: string;
+}
+
+const address4 = (b: Buffer, at: number): string => b.subarray(at, at + 4).join('.');
+
+/** Classic pcap, Ethernet, microseconds. */
+function* records(file: string): Generator<{ timeUs: number; bytes: Buffer }> {
+  const data = readFileSync(file);
+  if (data.readUInt32LE(0) !== 0xa1b2c3d4) throw new Error(`${file}: not a little-endian microsecond pcap`);
+  for (let at = 24; at + 16 <= data.length; ) {
+    const length = data.readUInt32LE(at + 8);
+    yield { timeUs: data.readUInt32LE(at) * 1e6 + data.readUInt32LE(at + 4), bytes: data.subarray(at + 16, at + 16 + length) };
+    at += 16 + length;
+  }
+}
+
+function readStamp(udp: Buffer, port: number): { spi: number; si: number; code: number; inner: Buffer; ethernet: boolean } | null {
+  if (port === 4790) {
+    const nsh = udp.subarray(16);
+    const length = ((nsh[1] ?? 0) & 63) * 4;
+    return { spi: nsh.readUIntBE(4, 3), si: nsh[7] ?? 0, code: nsh.readUInt32BE(12), inner: nsh.subarray(length), ethernet: true };
+  }
+  const geneve = udp.subarray(8);
+  const length = 8 + ((geneve[0] ?? 0) & 63) * 4;
+  let spi = 0;
+  let si = 0;
+  let code = 0;
+  for (let at = 8; at < length; at += 4 + ((geneve[at + 3] ?? 0) & 31) * 4) {
+    if (geneve.readUInt16BE(at) !== 0x0108) continue;
+    if (geneve[at + 2] === 2) {
+      spi = geneve.readUIntBE(at + 7, 3); // attachment: SPI << 16 | SI << 8 | direction
+      si = geneve[at + 10] ?? 0;
+    } else if (geneve[at + 2] === 3) {
+      code = geneve.readUInt32BE(at + 4);
+    }
+  }
+  return { spi, si, code, inner: geneve.subarray(length), ethernet: false };
+}
+
+function identify(ip: Buffer): { stream: string; packet: string } {
+  const v4 = (ip[0] ?? 0) >> 4 === 4;
+  const protocol = ip[v4 ? 9 : 6] ?? 0;
+  const [source, destination] = v4 ? [address4(ip, 12), address4(ip, 16)] : [ip.subarray(8, 24).toString('hex'), ip.subarray(24, 40).toString('hex')];
+  const header = v4 ? ((ip[0] ?? 0) & 15) * 4 : 40;
+  const l4 = ip.subarray(header);
+  const fragment = v4 ? ip.readUInt16BE(6) & 0x3fff : protocol === 44 ? 1 : 0;
+  const id = v4 ? ip.readUInt16BE(4) : 0;
+  const length = ip.readUInt16BE(v4 ? 2 : 4);
+  if (fragment !== 0) return { stream: '', packet: `${source}>${destination} fragment ${id}/${fragment}/${v4 ? '' : l4.subarray(0, 8).toString('hex')}` };
+  const ports = protocol === 6 || protocol === 17;
+  const ends = [`${source}:${ports ? l4.readUInt16BE(0) : 0}`, `${destination}:${ports ? l4.readUInt16BE(2) : 0}`];
+  // TCP: sequence, acknowledgement, flags. UDP and ICMP: the whole header, with its checksum.
+  const fields = l4.subarray(4, protocol === 6 ? Math.min(l4.length, 20) : 8).toString('hex');
+  return { stream: `${protocol} ${[...ends].sort().join(' ')}`, packet: `${protocol} ${ends.join('>')} ${id} ${length} ${fields}` };
+}
+
+/** Stamped packets on their way to `address`. */
+export function arrivals(file: string, host: string, address: string): Arrival[] {
+  const found: Arrival[] = [];
+  for (const { timeUs, bytes } of records(file)) {
+    if (bytes.readUInt16BE(12) !== 0x0800 || address4(bytes, 30) !== address) continue;
+    const udp = bytes.subarray(34);
+    const stamp = readStamp(udp, udp.readUInt16BE(2));
+    if (stamp === null) continue;
+    let ip = stamp.inner;
+    if (stamp.ethernet) {
+      let at = 12;
+      while ([0x8100, 0x88a8].includes(ip.readUInt16BE(at))) at += 4;
+      if (![0x0800, 0x86dd].includes(ip.readUInt16BE(at))) continue;
+      ip = ip.subarray(at + 2);
+    }
+    const { spi, si, code } = stamp;
+    found.push({ host, timeUs, from: address4(bytes, 26), to: address, spi, si, code, ...identify(ip) });
+  }
+  return found;
+}

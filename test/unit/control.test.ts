@@ -1,0 +1,128 @@
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { pino } from 'pino';
+import t from 'tap';
+import { ControlClient } from '../../src/control/client.js';
+import { ControlServer } from '../../src/control/server.js';
+import { steerAll } from '../support/configuration.js';
+import { udp } from '../support/packets.js';
+import { simulate } from '../support/sim.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'weir-control-'));
+const path = join(directory, 'nested', 'weir.sock');
+const simulation = await simulate(steerAll());
+const { dataplane, network } = simulation;
+network.inject(1, udp());
+network.advance(1_000_000n);
+let shutdowns = 0;
+const options = { path, mode: 0o600, dataplane, log: pino({ level: 'silent' }), shutdown: () => void shutdowns++ };
+const server = await ControlServer.listen(options);
+t.teardown(async () => {
+  await server.close();
+  await dataplane.stop();
+  rmSync(directory, { recursive: true });
+});
+
+/** A raw connection: lines out, parsed lines in. */
+async function raw(): Promise<{ socket: Socket; say: (line: string) => void; hear: () => Promise<Record<string, unknown> & { error?: { code: number; message: string; data?: unknown } }> }> {
+  const socket = connect(path);
+  const lines = createInterface({ input: socket })[Symbol.asyncIterator]();
+  await new Promise<void>((resolve) => socket.once('connect', resolve));
+  return {
+    socket,
+    say: (line) => void socket.write(`${line}\n`),
+    hear: async () => JSON.parse(String((await lines.next()).value)) as Record<string, unknown>,
+  };
+}
+
+const request = (id: number, method: string, params?: unknown): string => JSON.stringify({ jsonrpc: '2.0', id, method, params });
+
+t.test('the socket has the mode that was asked for', async (t) => t.equal(statSync(path).mode & 0o777, 0o600));
+
+t.test('every malformed request is answered by an error, and the connection stays', async (t) => {
+  const { socket, say, hear } = await raw();
+  const cases: readonly (readonly [line: string, code: number, message: RegExp])[] = [
+    ['not json', -32700, /not JSON/],
+    ['"text"', -32600, /a request is/],
+    ['[]', -32600, /at least one/],
+    ['{"id": 1, "method": "status"}', -32600, /a request is/],
+    ['{"jsonrpc": "2.0", "id": {}, "method": "status"}', -32600, /a request is/],
+    [request(1, 'nonsense'), -32601, /there is no method "nonsense"; there are: status/],
+    [request(1, '__proto__'), -32601, /there is no method/],
+    [request(1, 'status', [1]), -32602, /by name/],
+    [request(1, 'flows', { limit: 'many', colour: 1 }), -32602, /flows: .*limit must be integer/],
+    [request(1, 'chain.set', { chain: 'inspect' }), -32602, /services/],
+    [request(1, 'chain.set', { chain: 'nope', services: [] }), -32000, /there is no chain "nope"; there are: inspect/],
+    [request(1, 'chain.set', { chain: 'inspect', services: ['firewall', 'firewall'] }), -32000, /twice/],
+    [request(1, 'chain.set', { chain: 'inspect', services: ['nope'] }), -32000, /there is no service "nope"/],
+    [request(1, 'instance.set', { service: 'ids', instance: 'nope', state: 'up' }), -32000, /it has: ids-1, ids-2/],
+    [request(1, 'instance.set', { service: 'ids', instance: 'ids-1', state: 'gone' }), -32602, /state must be one of up, draining, down/],
+    [request(1, 'trace', { protocol: 'tcp', source: 'here', destination: '10.0.0.1' }), -32602, /source: expected an IP address, found "here"/],
+    ['x'.repeat(1024 * 1024 + 1), -32001, /at most/],
+  ];
+  for (const [line, code, message] of cases) {
+    say(line);
+    const { error } = await hear();
+    t.equal(error?.code, code, line.slice(0, 60));
+    t.match(error?.message, message);
+  }
+  say(request(7, 'status'));
+  t.match(await hear(), { id: 7, result: { generation: 1 } });
+  socket.end();
+});
+
+t.test('pipelined requests are answered in order, notifications not at all, batches together', async (t) => {
+  const { socket, say, hear } = await raw();
+  say([1, 2, 3].map((id) => request(id, 'status')).join('\n'));
+  for (const id of [1, 2, 3]) t.equal((await hear())['id'], id);
+  say('{"jsonrpc": "2.0", "method": "status"}');
+  say(`[${request(4, 'status')}, {"jsonrpc": "2.0", "method": "status"}, ${request(5, 'nope')}]`);
+  t.match(await hear(), [{ id: 4, result: {} }, { id: 5, error: { code: -32601 } }]);
+  socket.end();
+});
+
+t.test('a request may come in pieces', async (t) => {
+  const { socket, hear } = await raw();
+  const line = `${request(9, 'status')}\n`;
+  for (const byte of line) socket.write(byte);
+  t.equal((await hear())['id'], 9);
+  socket.end();
+});
+
+t.test('the methods answer in names', async (t) => {
+  const client = await ControlClient.connect(path);
+  t.match(await client.call('flows'), { flows: [{ capture: 'web', protocol: 'udp', source: '10.1.0.2', sourcePort: 40000, chain: 'inspect', instances: [/^firewall\/fw-/, /^ids\/ids-/] }], more: false });
+  t.strictSame(await client.call('flows', { protocol: 'tcp' }), { flows: [], more: false });
+  t.match(await client.call('chains'), [{ name: 'inspect', services: ['firewall', 'ids'], paths: [{ id: 1, version: 1, current: true, streams: 1, spi: { forward: 2, answers: 3 } }] }]);
+  t.match(await client.call('services'), [{ name: 'firewall', instances: [{ name: 'fw-1', state: 'up' }, { name: 'fw-2' }] }, { name: 'ids' }, { name: 'added' }]);
+  t.match(await client.call('stats'), { captured: { packets: 1 }, delivered: { packets: 1 }, policies: [{ name: 'all', packets: 1, streams: 1 }] });
+  t.match(await client.call('trace', { protocol: 'udp', source: '10.1.0.2', source_port: 40000, destination: '10.2.0.2', destination_port: 53 }), {
+    action: 'chain', policy: 'all', chain: 'inspect', considered: [{ policy: 'all', verdict: 'wins' }], hops: [{ service: 'firewall' }, { service: 'ids' }], live: { packets: 1 },
+  });
+  t.match(await client.call('chain.set', { chain: 'inspect', services: ['ids'], existing: 'move' }), { generation: 2 });
+  t.match(await client.call('instance.set', { service: 'ids', instance: 'ids-1', state: 'draining', deadline: '10s' }), { generation: 3 });
+  t.match(await client.call('status'), { generation: 3 });
+  await client.call('shutdown');
+  t.equal(shutdowns, 1);
+  client.close();
+});
+
+t.test('a second server is refused while one answers, and replaces a stale socket', async (t) => {
+  await t.rejects(ControlServer.listen(options), /another weir answers on/);
+  const stale = join(directory, 'stale.sock');
+  const dead = createServer();
+  await new Promise<void>((resolve) => dead.listen(stale, resolve));
+  // Closing removes the file; a crash does not: leave one that nobody listens on.
+  await new Promise<void>((resolve) => dead.close(() => resolve()));
+  writeFileSync(stale, '');
+  const second = await ControlServer.listen({ ...options, path: stale });
+  await second.close();
+  t.notOk(existsSync(stale));
+});
+
+t.test('nobody there: the client says what to do', async (t) => {
+  await t.rejects(ControlClient.connect(join(directory, 'none.sock')), /nothing listens on .*none.sock: is weir running\? Start it with/);
+});
