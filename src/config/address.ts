@@ -1,4 +1,5 @@
 /** Addresses and prefixes: text in, canonical bytes out. */
+import { isIPv4, isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 
 export interface Prefix {
@@ -8,10 +9,16 @@ export interface Prefix {
   readonly length: number;
 }
 
+/** What inet_pton takes, and nothing else: native code reads the same texts with it. */
 function strict(text: string): ipaddr.IPv4 | ipaddr.IPv6 | null {
-  // ipaddr.js takes octal and short IPv4 forms; a configuration should not.
-  if (/^[0-9.]+$/.test(text)) return ipaddr.IPv4.isValidFourPartDecimal(text) ? ipaddr.IPv4.parse(text) : null;
-  return text.includes(':') && !text.includes('%') && ipaddr.IPv6.isValid(text) ? ipaddr.IPv6.parse(text) : null;
+  // Node decides what an address is: ipaddr.js also takes octal and short IPv4 forms.
+  if (isIPv4(text)) return ipaddr.IPv4.parse(text);
+  if (!isIPv6(text) || text.includes('%')) return null;
+  // ipaddr.js reads ::1.2.3.4 as if it were ::ffff:1.2.3.4; with the dotted part as two groups it can't.
+  return ipaddr.IPv6.parse(text.replace(/([0-9]+)\.([0-9]+)\.([0-9]+)\.([0-9]+)$/, (_, ...parts: string[]) => {
+    const [a = 0, b = 0, c = 0, d = 0] = parts.slice(0, 4).map(Number);
+    return `${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`;
+  }));
 }
 
 /** 16 bytes, or null if it is no address. */
@@ -23,7 +30,7 @@ export function parseAddress(text: string): Uint8Array | null {
 }
 
 export function isIpv4(text: string): boolean {
-  return strict(text)?.kind() === 'ipv4';
+  return isIPv4(text);
 }
 
 export function mask(bytes: Uint8Array, length: number): Uint8Array {
@@ -36,6 +43,21 @@ export function mask(bytes: Uint8Array, length: number): Uint8Array {
 export function formatAddress(bytes: Uint8Array): string {
   const v6 = new ipaddr.IPv6(Array.from(bytes));
   return v6.isIPv4MappedAddress() ? v6.toIPv4Address().toString() : v6.toString();
+}
+
+/** The one way weir writes an address; the text itself if it is none. */
+export function canonical(text: string): string {
+  const bytes = parseAddress(text);
+  return bytes === null ? text : formatAddress(bytes);
+}
+
+/** What kind of address can't be one host's, or null if it can. */
+export function notOneHost(bytes: Uint8Array): string | null {
+  const text = formatAddress(bytes);
+  if (text === '0.0.0.0' || text === '::') return 'the unspecified address';
+  if (text === '255.255.255.255') return 'the broadcast address';
+  const first = isIpv4(text) ? Number(text.split('.')[0]) : 0;
+  return bytes[0] === 0xff || (first >= 224 && first < 240) ? 'a multicast address' : null;
 }
 
 /** The prefix, or a sentence on what is wrong with it. */
@@ -51,6 +73,9 @@ export function parsePrefix(text: string): Prefix | string {
   const given = lengthText === undefined ? most : Number(lengthText);
   const length = v4 ? given + 96 : given;
   const bytes = mask(address, length);
-  if (bytes.some((byte, i) => byte !== address[i])) return `"${text}" has bits set behind its length; did you mean ${formatAddress(bytes)}/${given}?`;
+  if (bytes.some((byte, i) => byte !== address[i])) {
+    const corrected = formatAddress(bytes);
+    return `"${text}" has bits set behind its length; did you mean ${corrected}/${isIpv4(corrected) ? length - 96 : length}?`;
+  }
   return { bytes, length };
 }

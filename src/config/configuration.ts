@@ -92,7 +92,7 @@ export interface Configuration {
   readonly mssClamp: 'auto' | 'off';
   readonly control: { readonly socket: string; readonly mode: number };
   readonly stateDir: string;
-  /** Path of a file with the 16-byte key (raw or 32 hex digits), or null: random (all zero in replay). */
+  /** Absolute path of a file with the 16-byte key (raw or 32 hex digits), or null: random (all zero in replay). */
   readonly affinityKeyFile: string | null;
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' };
 }

@@ -1,5 +1,5 @@
 /** A YAML document with the line and column of everything in it. */
-import { LineCounter, isMap, isPair, isScalar, isSeq, parseDocument, type Document, type Node } from 'yaml';
+import { LineCounter, isMap, isPair, isScalar, isSeq, parseDocument, visit, type Document, type Node } from 'yaml';
 import type { ConfigError } from './errors.js';
 
 export type PathStep = string | number;
@@ -19,11 +19,27 @@ export class ConfigDocument {
     this.#document = parseDocument(text, { lineCounter: this.#lines, uniqueKeys: true, prettyErrors: false });
   }
 
+  /** What YAML itself is not content with. A warning of its parser (an unknown tag) would change what a value means: an error. */
   syntaxErrors(): ConfigError[] {
-    return this.#document.errors.map((error) => {
-      const at = this.#lines.linePos(error.pos[0]);
-      return { file: this.file, line: at.line, column: at.col, path: '', message: error.message, expected: 'YAML', found: error.code };
+    const errors = [...this.#document.errors, ...this.#document.warnings].map(({ pos, code, message }) => this.#syntaxError(pos[0], code, message));
+    visit(this.#document, {
+      Alias: (_, alias) => {
+        if (alias.resolve(this.#document) === undefined) errors.push(this.#syntaxError(alias.range?.[0] ?? 0, 'ALIAS', `the alias *${alias.source} has no anchor &${alias.source} before it`));
+      },
     });
+    if (errors.length === 0) {
+      try {
+        this.value();
+      } catch (error) {
+        errors.push(this.#syntaxError(0, 'ALIAS', (error as Error).message));
+      }
+    }
+    return errors.sort((a, b) => a.line - b.line || a.column - b.column);
+  }
+
+  #syntaxError(offset: number, code: string, message: string): ConfigError {
+    const { line, col } = this.#lines.linePos(offset);
+    return { file: this.file, line, column: col, path: '', message, expected: 'YAML', found: code };
   }
 
   value(): unknown {

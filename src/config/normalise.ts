@@ -1,5 +1,7 @@
 /** The document's value, known to be valid, to the desired state: defaults filled in, short forms written out. */
+import { dirname, resolve } from 'node:path';
 import type { Affinity, Encapsulation } from '../dataplane/native.js';
+import { canonical } from './address.js';
 import type { Action, CaptureConfig, ChainConfig, Configuration, MatchConfig, PolicyConfig, PortRange, ServiceConfig } from './configuration.js';
 
 type OneOrMany<T> = T | readonly T[];
@@ -7,7 +9,7 @@ type OneOrMany<T> = T | readonly T[];
 export interface RawMatch {
   capture?: OneOrMany<string>;
   vlan?: OneOrMany<number>;
-  direction?: 'out' | 'in';
+  direction?: OneOrMany<'out' | 'in'>;
   protocol?: OneOrMany<string | number>;
   source?: OneOrMany<string>;
   destination?: OneOrMany<string>;
@@ -90,7 +92,7 @@ function captures(raw: RawConfiguration): CaptureConfig[] {
 function service(name: string, raw: RawService): ServiceConfig {
   return {
     name,
-    instances: raw.instances.map((instance) => ({ name: instance.name, address: instance.address, weight: instance.weight ?? 1 })),
+    instances: raw.instances.map((instance) => ({ name: instance.name, address: canonical(instance.address), weight: instance.weight ?? 1 })),
     affinity: raw.affinity ?? '5-tuple',
     onFailure: raw.on_failure ?? 'rebalance',
     fail: raw.fail ?? 'closed',
@@ -113,10 +115,11 @@ function chain(name: string, raw: RawChain | readonly string[], encapsulation: E
 }
 
 function match(raw: RawMatch): MatchConfig {
+  const [direction, another] = new Set(many(raw.direction));
   return {
     captures: many(raw.capture),
     vlans: many(raw.vlan),
-    direction: raw.direction ?? null,
+    direction: another === undefined ? (direction ?? null) : null,
     protocols: many(raw.protocol).map((protocol) => (typeof protocol === 'number' ? protocol : (PROTOCOLS[protocol] ?? 255))),
     sources: many(raw.source),
     destinations: many(raw.destination),
@@ -130,10 +133,11 @@ function policy(raw: RawPolicy): PolicyConfig {
   return { name: raw.name, priority: raw.priority ?? 0, match: match(raw.match), action };
 }
 
-export function normalise(raw: RawConfiguration): Configuration {
+/** `file`: where the document stands; paths in it are relative to its directory. */
+export function normalise(raw: RawConfiguration, file: string): Configuration {
   const encapsulation = raw.encapsulation ?? 'nsh';
   return {
-    underlay: raw.underlay === undefined ? null : { interface: raw.underlay.interface, address: raw.underlay.address ?? null, mtu: raw.underlay.mtu ?? null },
+    underlay: raw.underlay === undefined ? null : { interface: raw.underlay.interface, address: raw.underlay.address === undefined ? null : canonical(raw.underlay.address), mtu: raw.underlay.mtu ?? null },
     captures: captures(raw),
     services: Object.entries(raw.services ?? {}).map(([name, value]) => service(name, value)),
     chains: Object.entries(raw.chains ?? {}).map(([name, value]) => chain(name, value, encapsulation)),
@@ -152,7 +156,7 @@ export function normalise(raw: RawConfiguration): Configuration {
     mssClamp: raw.mss_clamp ?? 'auto',
     control: { socket: raw.control?.socket ?? '/run/weir/weir.sock', mode: parseInt(raw.control?.mode ?? '0660', 8) },
     stateDir: raw.state_dir ?? '/var/lib/weir',
-    affinityKeyFile: raw.affinity_key?.file ?? null,
+    affinityKeyFile: raw.affinity_key === undefined ? null : resolve(dirname(file), raw.affinity_key.file),
     log: { level: raw.log?.level ?? 'info' },
   };
 }

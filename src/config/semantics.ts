@@ -1,8 +1,8 @@
 /** What a schema can't say: references, duplicates, impossible prefixes and ranges. Tolerates a value of the wrong shape. */
-import { formatAddress, parseAddress, parsePrefix } from './address.js';
+import { formatAddress, notOneHost, parseAddress, parsePrefix } from './address.js';
 import type { ConfigDocument, PathStep } from './document.js';
 import type { ConfigError } from './errors.js';
-import { MAX_HOPS } from './limits.js';
+import { MAX_DURATION_MS, MAX_HOPS } from './limits.js';
 import { nearest } from './nearest.js';
 import { PROTOCOLS, durationMs, many, portRange, type RawConfiguration, type RawMatch } from './normalise.js';
 
@@ -24,11 +24,25 @@ export function checkMeaning(document: ConfigDocument, raw: RawConfiguration, wr
   checkServices(raw, report);
   checkChains(raw, report);
   checkPolicies(raw, report);
-  const idle = raw.flows?.idle;
-  for (const [key, value] of entries(idle)) {
-    if (typeof value === 'string' && durationMs(value) === 0) report(['flows', 'idle', key], 'expected a duration longer than 0', 'more than 0', value);
-  }
+  for (const [key, value] of entries(raw.flows?.idle)) checkDuration(['flows', 'idle', key], value, report);
   return errors;
+}
+
+function checkDuration(path: readonly PathStep[], value: unknown, report: Report): void {
+  if (typeof value !== 'string') return;
+  const ms = durationMs(value);
+  if (ms === 0) report(path, `expected a duration longer than 0, found "${value}"`, 'more than 0', value);
+  if (ms > MAX_DURATION_MS) report(path, `expected a duration of at most a year, found "${value}"`, 'at most 8760h', value);
+}
+
+/** An address that one host can have: its canonical text, or null after saying what is wrong. */
+function checkHost(path: readonly PathStep[], value: unknown, report: Report): string | null {
+  if (typeof value !== 'string') return null;
+  const bytes = parseAddress(value);
+  const kind = bytes === null ? null : notOneHost(bytes);
+  if (bytes === null) report(path, `expected an IP address, found "${value}"`, 'an IP address', value);
+  else if (kind !== null) report(path, `expected the address of one host, found "${value}", which is ${kind}`, 'the address of one host', value);
+  return bytes === null || kind !== null ? null : formatAddress(bytes);
 }
 
 /** Says of each repeated value where it stood first. */
@@ -59,8 +73,7 @@ function checkCaptures(raw: RawConfiguration, report: Report): void {
 
 function checkUnderlay(raw: RawConfiguration, report: Report): void {
   if (isObject(raw.underlay)) {
-    const address = raw.underlay.address as unknown;
-    if (typeof address === 'string' && parseAddress(address) === null) report(['underlay', 'address'], `expected an IP address, found "${address}"`, 'an IP address', address);
+    checkHost(['underlay', 'address'], raw.underlay.address, report);
     return;
   }
   const steps = entries(raw.chains).filter(([, chain]) => chainServices(chain).length > 0);
@@ -75,12 +88,11 @@ function checkServices(raw: RawConfiguration, report: Report): void {
       if (!isObject(instance)) return;
       const path = ['services', name, 'instances', i];
       names([...path, 'name'], instance['name'], `another instance of ${name}`);
-      const text = instance['address'];
-      if (typeof text !== 'string') return;
-      const address = parseAddress(text);
-      if (address === null) report([...path, 'address'], `expected an IP address, found "${text}"`, 'an IP address', text);
-      else addresses([...path, 'address'], formatAddress(address), `${name}/${String(instance['name'])}`);
+      const address = checkHost([...path, 'address'], instance['address'], report);
+      if (address !== null) addresses([...path, 'address'], address, `${name}/${String(instance['name'])}`);
     });
+    const health = isObject(service) && isObject(service['health']) ? service['health'] : {};
+    for (const key of ['interval', 'timeout']) checkDuration(['services', name, 'health', key], health[key], report);
   }
 }
 

@@ -5,6 +5,7 @@ import { isIpv4 } from '../config/address.js';
 import type { Configuration, ServiceConfig } from '../config/configuration.js';
 import type { InstanceState, NativeInstance, NativePath, NativeProgram } from '../dataplane/native.js';
 import type { Ids } from './ids.js';
+import { Failure } from '../failure.js';
 import { encodeRules, expandRules } from './rules.js';
 
 /** A version of a chain that streams may be on. */
@@ -57,6 +58,28 @@ export function instancesOf(service: ServiceConfig, ids: Ids, facts: Pick<Facts,
   });
 }
 
+/** Rules depend on these alone, so a change of a chain, an instance or a neighbour need not make a million of them anew. */
+interface EncodedRules {
+  readonly captures: Configuration['captures'];
+  readonly ids: Ids;
+  readonly rows: Uint8Array;
+}
+const encoded = new WeakMap<Configuration['policies'], EncodedRules>();
+
+function rulesOf(configuration: Configuration, ids: Ids): Uint8Array {
+  const { captures, policies } = configuration;
+  const known = encoded.get(policies);
+  if (known !== undefined && known.captures === captures && known.ids === ids) return known.rows;
+  const rules = expandRules(configuration, (name) => ids.policies.id(name));
+  const rows = encodeRules(rules, (name) => ids.chains.id(name));
+  encoded.set(policies, { captures, ids, rows });
+  return rows;
+}
+
+/**
+ * The program for a configuration at a moment. Ids are taken from `ids`, which keeps them for the life of a process; facts are
+ * what the machine, the operator and the past of the process add. Throws a RangeError when there are too many rules or names.
+ */
 export function compile(configuration: Configuration, ids: Ids, facts: Facts): NativeProgram {
   return {
     generation: facts.generation,
@@ -82,19 +105,24 @@ export function compile(configuration: Configuration, ids: Ids, facts: Facts): N
       movedTo: path.movedTo,
     })),
     chains: configuration.chains.map((chain) => ({ id: ids.chains.id(chain.name), path: facts.currentPath(chain.name) })),
-    rules: encodeRules(
-      expandRules(configuration, (name) => ids.policies.id(name)),
-      (name) => ids.chains.id(name),
-    ),
+    rules: rulesOf(configuration, ids),
   };
 }
 
-/** The key's 16 bytes from a file that holds them raw or as 32 hexadecimal digits. */
+/** The key's 16 bytes from a file that holds them raw or as 32 hexadecimal digits. Throws a Failure that says what to do. */
 export function loadAffinityKey(file: string): Uint8Array {
-  const bytes = readFileSync(file);
+  const make = `Make one with: head -c 16 /dev/urandom > ${file}`;
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch (error) {
+    throw new Failure(`affinity_key.file: can't read ${file} (${(error as NodeJS.ErrnoException).code ?? String(error)}). ${make}`, 2);
+  }
   if (bytes.length === 16) return bytes;
   const text = bytes.toString('latin1').trim();
-  if (!/^[0-9a-fA-F]{32}$/.test(text)) throw new Error(`${file}: expected 16 bytes or 32 hexadecimal digits, found ${bytes.length} bytes`);
+  if (!/^[0-9a-fA-F]{32}$/.test(text)) {
+    throw new Failure(`affinity_key.file: expected 16 bytes or 32 hexadecimal digits in ${file}, found ${bytes.length} bytes. ${make}`, 2);
+  }
   return Buffer.from(text, 'hex');
 }
 

@@ -3,6 +3,7 @@
 export class IdRegistry {
   readonly #ids = new Map<string, number>();
   readonly #names = new Map<number, string>();
+  /** Given back, lowest first. */
   readonly #free: number[] = [];
   #next: number;
 
@@ -14,12 +15,14 @@ export class IdRegistry {
     this.#next = first;
   }
 
-  /** The name's id, a new one if it has none. */
+  /** The name's id; if it has none, the lowest that is free. Throws a RangeError when all are taken. */
   id(name: string): number {
     const known = this.#ids.get(name);
     if (known !== undefined) return known;
-    const id = this.#free.shift() ?? this.#next++;
-    if (id >= this.limit) throw new Error(`more than ${this.limit} names of a ${this.what}`);
+    const id = this.#free[0] ?? this.#next;
+    if (id >= this.limit) throw new RangeError(`there are more than ${this.limit} ${this.what} names; take some out`);
+    if (this.#free.length > 0) this.#free.shift();
+    else this.#next++;
     this.#ids.set(name, id);
     this.#names.set(id, name);
     return id;
@@ -35,7 +38,8 @@ export class IdRegistry {
     if (id === undefined) return;
     this.#ids.delete(name);
     this.#names.delete(id);
-    this.#free.push(id);
+    const place = this.#free.findIndex((other) => other > id);
+    this.#free.splice(place < 0 ? this.#free.length : place, 0, id);
   }
 }
 
@@ -51,7 +55,7 @@ export function newIds(): Ids {
   return {
     policies: new IdRegistry('policy', 1 << 20),
     chains: new IdRegistry('chain', 1 << 16),
-    services: new IdRegistry('service', 65_534),
-    instances: new IdRegistry('instance', 65_534),
+    services: new IdRegistry('service', 65_535),
+    instances: new IdRegistry('instance', 65_535),
   };
 }

@@ -2,7 +2,7 @@
  * A plain reference of the classifier, written from the policies themselves and not from the compiled rules: what native
  * code must agree with, and what `weir trace` explains decisions by.
  */
-import { mask, parseAddress, parsePrefix } from '../config/address.js';
+import { parseAddress, parsePrefix, type Prefix } from '../config/address.js';
 import type { Configuration, MatchConfig, PolicyConfig, PortRange } from '../config/configuration.js';
 
 /** The packet that opens a stream. */
@@ -35,15 +35,37 @@ export interface Classified {
 const hasPorts = (protocol: number): boolean => protocol === 6 || protocol === 17;
 const sizeBits = (range: PortRange): number => Math.ceil(Math.log2(range.high - range.low + 1));
 
-/** Bits that the best matching prefix pins down, null if none matches, 0 if there are none. */
-function prefixBits(prefixes: readonly string[], address: Uint8Array): number | null {
-  if (prefixes.length === 0) return 0;
+/** Parsed once per list: a policy's lists never change. */
+const parsed = new WeakMap<readonly string[], readonly Prefix[]>();
+
+function prefixesOf(list: readonly string[]): readonly Prefix[] {
+  let prefixes = parsed.get(list);
+  if (prefixes === undefined) {
+    prefixes = list.map(parsePrefix).filter((prefix) => typeof prefix !== 'string');
+    parsed.set(list, prefixes);
+  }
+  return prefixes;
+}
+
+/** Whether two addresses have their first `length` bits in common. */
+function agree(a: Uint8Array, b: Uint8Array, length: number): boolean {
+  for (let bit = 0; bit < length; bit += 8) {
+    const difference = (a[bit >> 3] ?? 0) ^ (b[bit >> 3] ?? 0);
+    if (difference >> Math.max(0, 8 - (length - bit)) !== 0) return false;
+  }
+  return true;
+}
+
+const MAPPED = Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0]);
+const isIpv4 = (address: Uint8Array): boolean => agree(address, MAPPED, 96);
+
+/** Bits that the best matching prefix pins down, null if none matches, 0 if there are none. An IPv6 prefix matches no IPv4 address. */
+function prefixBits(list: readonly string[], address: Uint8Array): number | null {
+  if (list.length === 0) return 0;
   let best: number | null = null;
-  for (const text of prefixes) {
-    const prefix = parsePrefix(text);
-    if (typeof prefix === 'string') continue;
-    const masked = mask(address, prefix.length);
-    if (masked.every((byte, i) => byte === prefix.bytes[i])) best = Math.max(best ?? 0, prefix.length);
+  for (const { bytes, length } of prefixesOf(list)) {
+    const sameFamily = isIpv4(address) === (length >= 96 && isIpv4(bytes));
+    if (sameFamily && agree(address, bytes, length)) best = Math.max(best ?? 0, length);
   }
   return best;
 }
@@ -59,14 +81,14 @@ function portBits(ranges: readonly PortRange[], protocol: number, port: number):
 }
 
 /** Specificity of the match, or the name of the first key that does not match. */
-function judge(match: MatchConfig, packet: Opening): number | string {
+function judge(match: MatchConfig, packet: Opening, from: Uint8Array, to: Uint8Array): number | string {
   if (match.captures.length > 0 && !match.captures.includes(packet.capture)) return 'capture';
   if (match.vlans.length > 0 && !match.vlans.includes(packet.vlan)) return 'vlan';
   if (match.direction !== null && match.direction !== packet.direction) return 'direction';
   if (match.protocols.length > 0 && !match.protocols.includes(packet.protocol)) return 'protocol';
-  const source = prefixBits(match.sources, parseAddress(packet.source) ?? new Uint8Array(16));
+  const source = prefixBits(match.sources, from);
   if (source === null) return 'source';
-  const destination = prefixBits(match.destinations, parseAddress(packet.destination) ?? new Uint8Array(16));
+  const destination = prefixBits(match.destinations, to);
   if (destination === null) return 'destination';
   const sourcePort = portBits(match.sourcePorts, packet.protocol, packet.sourcePort);
   if (sourcePort === null) return 'source_port';
@@ -78,8 +100,11 @@ function judge(match: MatchConfig, packet: Opening): number | string {
   );
 }
 
+/** What happens to the stream that this packet opens, and why each policy is or isn't the one. Throws a TypeError on a text that is no address. */
 export function classify(configuration: Pick<Configuration, 'policies'>, packet: Opening): Classified {
-  const judged = configuration.policies.map((policy, order) => ({ policy, order, result: judge(policy.match, packet) }));
+  const [from, to] = [parseAddress(packet.source), parseAddress(packet.destination)];
+  if (from === null || to === null) throw new TypeError(`expected IP addresses, found "${packet.source}" and "${packet.destination}"`);
+  const judged = configuration.policies.map((policy, order) => ({ policy, order, result: judge(policy.match, packet, from, to) }));
   const matching = judged
     .flatMap((entry) => (typeof entry.result === 'number' ? [{ ...entry, specificity: entry.result }] : []))
     .sort((a, b) => b.policy.priority - a.policy.priority || b.specificity - a.specificity || a.order - b.order);

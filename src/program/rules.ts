@@ -2,11 +2,15 @@
  * Policies to rules: each combination of a policy's alternatives is one rule, and the rules are sorted by precedence
  * (priority, then specificity, then document order), so that the first match wins.
  */
-import { parsePrefix, type Prefix } from '../config/address.js';
+import type { Prefix } from '../config/address.js';
+import { addressPairs } from '../config/alternatives.js';
 import type { Configuration, PolicyConfig, PortRange } from '../config/configuration.js';
-import { RULE_BYTES } from '../dataplane/native.js';
+import { MAX_RULES } from '../config/limits.js';
+import type { RULE_BYTES } from '../dataplane/native.js';
 
-export const MAX_RULES = 1_000_000;
+/** RULE_BYTES of native.ts, not imported as a value: whoever only compiles needs no addon. */
+const ROW: typeof RULE_BYTES = 64;
+const NO_SUCH_CAPTURE = 65_534;
 
 export interface Rule {
   readonly policy: number;
@@ -25,15 +29,15 @@ export interface Rule {
 }
 
 function rangeSpecificity(range: PortRange | null): number {
-  return range === null ? 0 : 16 - Math.ceil(Math.log2(range.high - range.low + 1));
+  // 16 - ceil(log2(size)), in whole numbers.
+  return range === null ? 0 : Math.clz32(range.high - range.low) - 16;
 }
 
 /** How much of a packet a rule pins down, in bits; the more specific of two rules of one priority wins. */
-export function specificity(rule: Omit<Rule, 'specificity' | 'policy' | 'order' | 'priority' | 'action'>): number {
+function specificity(addressBits: number, rule: Pick<Rule, 'sourcePorts' | 'destinationPorts' | 'protocol' | 'capture' | 'vlan' | 'direction'>): number {
   const given = (value: unknown, bits: number): number => (value === null ? 0 : bits);
   return (
-    (rule.source?.length ?? 0) +
-    (rule.destination?.length ?? 0) +
+    addressBits +
     rangeSpecificity(rule.sourcePorts) +
     rangeSpecificity(rule.destinationPorts) +
     given(rule.protocol, 8) +
@@ -43,58 +47,51 @@ export function specificity(rule: Omit<Rule, 'specificity' | 'policy' | 'order' 
   );
 }
 
-function alternatives<T, U>(values: readonly T[], convert: (value: T) => U): readonly (U | null)[] {
-  return values.length === 0 ? [null] : values.map(convert);
-}
-
-function prefixOf(text: string): Prefix {
-  const prefix = parsePrefix(text);
-  if (typeof prefix === 'string') throw new TypeError(prefix);
-  return prefix;
-}
+const alternatives = <T>(values: readonly T[]): readonly (T | null)[] => (values.length === 0 ? [null] : values);
 
 /** Every rule of a configuration, first match first. `policyId` numbers policies by name. Throws a RangeError over MAX_RULES. */
-export function expandRules(configuration: Configuration, policyId: (name: string) => number): Rule[] {
+export function expandRules(configuration: Pick<Configuration, 'captures' | 'policies'>, policyId: (name: string) => number): Rule[] {
   const captureIndex = new Map(configuration.captures.map((capture, i) => [capture.name, i]));
   const rules: Rule[] = [];
-  configuration.policies.forEach((policy, order) => {
-    const { match } = policy;
-    const base = { policy: policyId(policy.name), order, priority: policy.priority, action: policy.action, direction: match.direction };
-    for (const capture of alternatives(match.captures, (name) => captureIndex.get(name) ?? 65_534))
-      for (const vlan of alternatives(match.vlans, (v) => v))
-        for (const protocol of alternatives(match.protocols, (p) => p))
-          for (const source of alternatives(match.sources, prefixOf))
-            for (const destination of alternatives(match.destinations, prefixOf))
-              for (const sourcePorts of alternatives(match.sourcePorts, (r) => r))
-                for (const destinationPorts of alternatives(match.destinationPorts, (r) => r)) {
-                  if (rules.length >= MAX_RULES) throw new RangeError(`policy "${policy.name}" brings the rules over ${MAX_RULES}: give it fewer alternatives`);
-                  const rule = { ...base, capture, vlan, protocol, source, destination, sourcePorts, destinationPorts };
-                  rules.push({ ...rule, specificity: specificity(rule) });
-                }
+  configuration.policies.forEach(({ name, priority, match, action }, order) => {
+    const policy = policyId(name);
+    const { direction } = match;
+    const captures = alternatives(match.captures.map((capture) => captureIndex.get(capture) ?? NO_SUCH_CAPTURE));
+    for (const { source, destination, bits } of addressPairs(match))
+      for (const capture of captures)
+        for (const vlan of alternatives(match.vlans))
+          for (const protocol of alternatives(match.protocols))
+            for (const sourcePorts of alternatives(match.sourcePorts))
+              for (const destinationPorts of alternatives(match.destinationPorts)) {
+                if (rules.length >= MAX_RULES) throw new RangeError(`policy "${name}" brings the rules over ${MAX_RULES}: give it fewer alternatives`);
+                const pinned = specificity(bits, { sourcePorts, destinationPorts, protocol, capture, vlan, direction });
+                rules.push({ policy, order, priority, specificity: pinned, capture, vlan, direction, protocol, source, destination, sourcePorts, destinationPorts, action });
+              }
   });
   return rules.sort((a, b) => b.priority - a.priority || b.specificity - a.specificity || a.order - b.order);
 }
 
 /** Rows of RULE_BYTES, laid out as native.ts says. */
 export function encodeRules(rules: readonly Rule[], chainId: (name: string) => number): Uint8Array {
-  const bytes = Buffer.alloc(rules.length * RULE_BYTES);
-  rules.forEach((rule, i) => {
-    const row = bytes.subarray(i * RULE_BYTES, (i + 1) * RULE_BYTES);
-    if (rule.source) row.set(rule.source.bytes, 0);
-    if (rule.destination) row.set(rule.destination.bytes, 16);
-    row[32] = rule.source?.length ?? 0;
-    row[33] = rule.destination?.length ?? 0;
-    row[34] = rule.protocol ?? 255;
-    row[35] = rule.direction === null ? 0 : rule.direction === 'out' ? 1 : 2;
-    row.writeUInt16LE(rule.sourcePorts?.low ?? 0, 36);
-    row.writeUInt16LE(rule.sourcePorts?.high ?? 65_535, 38);
-    row.writeUInt16LE(rule.destinationPorts?.low ?? 0, 40);
-    row.writeUInt16LE(rule.destinationPorts?.high ?? 65_535, 42);
-    row.writeUInt16LE(rule.capture ?? 65_535, 44);
-    row.writeUInt16LE(rule.vlan ?? 65_535, 46);
-    row[48] = { pass: 0, drop: 1, chain: 2 }[rule.action.kind];
-    if (rule.action.kind === 'chain') row.writeUInt32LE(chainId(rule.action.chain), 52);
-    row.writeUInt32LE(rule.policy, 56);
-  });
-  return bytes;
+  const rows = Buffer.alloc(rules.length * ROW);
+  let at = 0;
+  for (const { source, destination, protocol, direction, sourcePorts, destinationPorts, capture, vlan, action, policy } of rules) {
+    if (source !== null) rows.set(source.bytes, at);
+    if (destination !== null) rows.set(destination.bytes, at + 16);
+    rows[at + 32] = source?.length ?? 0;
+    rows[at + 33] = destination?.length ?? 0;
+    rows[at + 34] = protocol ?? 255;
+    rows[at + 35] = direction === null ? 0 : direction === 'out' ? 1 : 2;
+    rows.writeUInt16LE(sourcePorts?.low ?? 0, at + 36);
+    rows.writeUInt16LE(sourcePorts?.high ?? 65_535, at + 38);
+    rows.writeUInt16LE(destinationPorts?.low ?? 0, at + 40);
+    rows.writeUInt16LE(destinationPorts?.high ?? 65_535, at + 42);
+    rows.writeUInt16LE(capture ?? 65_535, at + 44);
+    rows.writeUInt16LE(vlan ?? 65_535, at + 46);
+    rows[at + 48] = { pass: 0, drop: 1, chain: 2 }[action.kind];
+    if (action.kind === 'chain') rows.writeUInt32LE(chainId(action.chain), at + 52);
+    rows.writeUInt32LE(policy, at + 56);
+    at += ROW;
+  }
+  return rows;
 }

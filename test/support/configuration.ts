@@ -1,5 +1,4 @@
 /** Configurations for tests. */
-import t from 'tap';
 import { parseConfiguration } from '../../src/config/load.js';
 import { formatErrors } from '../../src/config/errors.js';
 import type { Configuration } from '../../src/config/configuration.js';
@@ -48,9 +47,6 @@ ${more}
 
 export function valid(text: string): Configuration {
   const loaded = parseConfiguration(text, 'test.yaml');
-  if (!loaded.ok) {
-    t.fail(formatErrors(loaded.errors));
-    throw new Error('the configuration is not valid');
-  }
+  if (!loaded.ok) throw new Error(formatErrors(loaded.errors));
   return loaded.configuration;
 }

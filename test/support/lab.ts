@@ -178,6 +178,22 @@ export class Lab {
     return { file, stop };
   }
 
+  /**
+   * A VLAN between workload and router (two ids: QinQ), by a switch in user space: 10.N.0.2 and 10.N.0.1, N the outer id.
+   * Needs no 802.1Q in the kernel.
+   */
+  async vlan(...ids: number[]): Promise<void> {
+    for (const [host, trunk, last] of [['wl', 'eth0', 2], ['rtr', 'lan0', 1]] as const) {
+      const [own, plain] = [`vlan${ids[0]}`, `plain${ids[0]}`];
+      await this.must(host, 'ip', 'link', 'add', own, 'type', 'veth', 'peer', 'name', plain);
+      await this.must(host, 'ethtool', '-K', own, 'tx', 'off', 'tso', 'off', 'gso', 'off');
+      await this.must(host, 'sysctl', '-qw', `net.ipv6.conf.${plain}.disable_ipv6=1`);
+      for (const device of [own, plain]) await this.must(host, 'ip', 'link', 'set', device, 'up');
+      await this.must(host, 'ip', 'addr', 'add', `10.${ids[0]}.0.${last}/24`, 'dev', own);
+      await this.start(host, ['python3', join(ROOT, 'test/support/tagger.py'), plain, trunk, ...ids.map(String)], /ready/);
+    }
+  }
+
   async down(): Promise<void> {
     await Promise.all([...this.#running].map((running) => running.stop('SIGKILL')));
     await must([LAB, 'down', String(process.pid)]);

@@ -1,0 +1,56 @@
+// Frames and programs for native tests.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/frame_collector.h"
+
+namespace weir::test {
+
+using Bytes = std::vector<uint8_t>;
+
+inline Bytes hex(const std::string& text) {
+  Bytes out;
+  for (size_t i = 0; i + 1 < text.size(); i += 2) out.push_back(uint8_t(std::stoul(text.substr(i, 2), nullptr, 16)));
+  return out;
+}
+
+inline Address ip(uint8_t a, uint8_t b, uint8_t c, uint8_t d) {
+  const uint8_t bytes[4] = {a, b, c, d};
+  return Address::from_ipv4(bytes);
+}
+
+// Two services with two instances each, chain 0 (path 1, or `path`) through both, everything steered.
+inline std::shared_ptr<Program> program(Encapsulation encapsulation, uint32_t path = 1) {
+  auto p = std::make_shared<Program>();
+  p->underlay_ipv4 = ip(10, 20, 0, 1);
+  p->underlay_mac = {{2, 0, 0, 0, 0, 1}};
+  for (int i = 0; i < 8; i++) reinterpret_cast<uint8_t*>(p->affinity_key)[i] = uint8_t(i), reinterpret_cast<uint8_t*>(p->affinity_key)[i + 8] = uint8_t(i + 8);
+  p->captures = {{"web", 0, 1500}};
+  p->services = {{.id = 0}, {.id = 1}};
+  for (uint16_t i = 0; i < 4; i++)
+    p->instances.push_back({.id = i, .service = uint16_t(i / 2), .address = ip(10, 20, 0, uint8_t(11 + i)), .mac = {{2, 0, 0, 0, 0, uint8_t(11 + i)}}, .resolved = true, .seed = {i, uint32_t(i * 77)}});
+  p->paths = {{.id = path, .chain = 0, .encapsulation = encapsulation, .services = {0, 1}}};
+  p->chains = {{0, path}};
+  p->rules = {{.action = Action::chain}};
+  const std::string error = p->check();
+  if (!error.empty()) throw std::logic_error(error);
+  return p;
+}
+
+// Runs a copy of the frame, exactly as long as it is (so that a sanitizer sees a read past its end), through the engine.
+inline std::vector<CollectedFrame> process(Engine& engine, PortId port, const Bytes& bytes, const Offload& offload = {}, uint64_t now = 1, bool unknown = false) {
+  std::unique_ptr<uint8_t[]> copy(new uint8_t[bytes.size()]);
+  std::copy(bytes.begin(), bytes.end(), copy.get());
+  Frame frame{copy.get(), uint32_t(bytes.size()), uint32_t(bytes.size()), 0, offload, unknown};
+  FrameCollector sink;
+  engine.process(now, port, frame, sink);
+  return std::move(sink.frames());
+}
+
+inline uint64_t dropped(const Engine& engine, DropReason reason) { return engine.counters().dropped[size_t(reason)].get(); }
+
+}  // namespace weir::test
