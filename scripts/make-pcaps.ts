@@ -36,7 +36,7 @@ try {
   await lab.start('net', ['dnsmasq', '--keep-in-foreground', `--conf-file=${join(lab.directory, 'dns.conf')}`, '--log-facility=-'], /started/);
   await lab.start('net', ['iperf3', '-s', '--forceflush'], /Server listening/);
 
-  const page = (host: string): Promise<string> => wl('curl', '-sSo', '/dev/null', `http://${host}:8080/page`);
+  const page = (host: string): Promise<string> => wl('curl', '--max-time', '20', '-sSo', '/dev/null', `http://${host}:8080/page`);
   await record('arp-ndp.pcap', 'address resolution of a first `ping` over IPv4 and IPv6', 'arp or icmp6', 'eth0', async () => {
     await wl('ping', '-c1', '10.1.0.1');
     await wl('ping', '-c1', 'fd01::1');

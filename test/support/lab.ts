@@ -188,7 +188,8 @@ export class Lab {
       await this.must(host, 'ip', 'link', 'add', own, 'type', 'veth', 'peer', 'name', plain);
       await this.must(host, 'ethtool', '-K', own, 'tx', 'off', 'tso', 'off', 'gso', 'off');
       await this.must(host, 'sysctl', '-qw', `net.ipv6.conf.${plain}.disable_ipv6=1`);
-      for (const device of [own, plain]) await this.must(host, 'ip', 'link', 'set', device, 'up');
+      // Room for two tags: a packet socket sends no frame longer than the MTU and one tag.
+      for (const device of [own, plain]) await this.must(host, 'ip', 'link', 'set', device, 'mtu', '1400', 'up');
       await this.must(host, 'ip', 'addr', 'add', `10.${ids[0]}.0.${last}/24`, 'dev', own);
       await this.start(host, ['python3', join(ROOT, 'test/support/tagger.py'), plain, trunk, ...ids.map(String)], /ready/);
     }
