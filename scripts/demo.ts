@@ -96,8 +96,7 @@ async function show(lab: Lab, variant: Variant): Promise<void> {
   for (const [order, packets] of proof.orders) say(`       ${String(packets).padStart(8)} packets  ${order}`);
   check('the inserted service was met between the two', [...proof.orders.keys()].some((order) => order === 'firewall > added > ids'));
   const drops = Object.entries(stats.dropped).filter(([, n]) => n > 0);
-  if (process.env['DEBUG']) console.log(JSON.stringify(stats), proof.lostAt);
-  say(`       dropped by weir: ${drops.length === 0 ? 'nothing' : drops.map(([reason, n]) => `${reason} ${n}`).join(', ')}; lost between hops: ${proof.lost}`);
+  say(`       dropped by weir: ${drops.length === 0 ? 'nothing' : drops.map(([reason, n]) => `${reason} ${n}`).join(', ')}; seen at one hop and not at the next: ${proof.lost === 0 ? 'none' : [...proof.lostAt].map(([place, n]) => `${n} (${place})`).join(', ')}`);
 }
 
 const lab = await Lab.up();

@@ -230,7 +230,7 @@ export async function startOnHost(configuration: Configuration, log: Logger): Pr
       return new PcapRunner(options);
     };
     const dataplane = await Dataplane.start(configuration, log, { host, neighbours, startRunner }).catch((error: unknown) => {
-      throw new Failure(`the dataplane can't start: ${(error as Error).message}`);
+      throw error instanceof Failure ? error : new Failure(`the dataplane can't start: ${(error as Error).message}`);
     });
     return { dataplane, release };
   } catch (error) {

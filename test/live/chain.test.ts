@@ -37,7 +37,7 @@ for (const encapsulation of ['nsh', 'geneve'] as const) {
       t.match(big.stdout, / 0% packet loss/, 'ping in fragments');
 
       const got = join(lab.directory, 'got');
-      const curl = await lab.start('wl', ['curl', '-sS', '--max-time', '60', '--limit-rate', '4M', '-o', got, 'http://10.2.0.2:8080/download']);
+      const curl = await lab.start('wl', ['curl', '-sS', '--max-time', '60', '--limit-rate', '2M', '-o', got, 'http://10.2.0.2:8080/download']);
       await until('the download to be under way', async () => {
         const { chains } = await lab.ask<{ chains: { bytes: number }[] }>('stats');
         return (chains[0]?.bytes ?? 0) > 1_000_000;

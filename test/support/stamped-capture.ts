@@ -66,7 +66,9 @@ function identify(ip: Buffer): { stream: string; packet: string } {
   const length = ip.readUInt16BE(v4 ? 2 : 4);
   if (fragment !== 0) return { stream: '', packet: `${source}>${destination} fragment ${id}/${fragment}/${v4 ? '' : l4.subarray(0, 8).toString('hex')}` };
   const ports = protocol === 6 || protocol === 17;
-  const ends = [`${source}:${ports ? l4.readUInt16BE(0) : 0}`, `${destination}:${ports ? l4.readUInt16BE(2) : 0}`];
+  // An echo's identifier stands in both port places: each ping is a stream.
+  const [from, to] = ports ? [l4.readUInt16BE(0), l4.readUInt16BE(2)] : [l4.readUInt16BE(4), l4.readUInt16BE(4)];
+  const ends = [`${source}:${from}`, `${destination}:${to}`];
   // TCP: sequence, acknowledgement, flags. UDP and ICMP: the whole header, with its checksum.
   const fields = l4.subarray(4, protocol === 6 ? Math.min(l4.length, 20) : 8).toString('hex');
   return { stream: `${protocol} ${[...ends].sort().join(' ')}`, packet: `${protocol} ${ends.join('>')} ${id} ${length} ${fields}` };
