@@ -118,3 +118,12 @@ await t.test('an underlay on lo: chain and instances on one host', async (t) => 
   const services = await lab.ask<{ instances: { received: { packets: number } }[] }[]>('services');
   t.strictSame(services.map((service) => service.instances[0]?.received.packets), [6, 6]);
 });
+
+await t.test('an interface that goes away ends weir with its name, not with a hang', async (t) => {
+  const weir = await lab.weir({ chain: [] });
+  await lab.must('wl', 'ip', 'link', 'delete', 'eth0');
+  const { code, stderr } = await weir.ended;
+  t.equal(code, 1);
+  t.match(stderr, /interface in0: Network is down/);
+  t.notOk(existsSync(lab.socket));
+});
