@@ -144,8 +144,13 @@ export class Lab {
   }
 
   /** Starts `weir run` where it belongs and waits until it captures. */
-  weir(options: ConfigOptions = {}): Promise<Running> {
-    return this.start('fwd', [...WEIR, 'run', '--config', this.config(options)], /"msg":"ready"/);
+  async weir(options: ConfigOptions = {}): Promise<Running> {
+    const weir = await this.start('fwd', [...WEIR, 'run', '--config', this.config(options)], /"msg":"ready"/);
+    // On the pcap port the first frame of an interface is lost (docs/status.md), and with it an address resolution.
+    if (options.port === 'pcap') {
+      await until('the pcap port to be past its first frames', async () => (await this.exec('wl', 'ping', '-c', '2', '-i', '0.2', '-W', '1', '10.2.0.2')).stdout.includes(' 0% packet loss'));
+    }
+    return weir;
   }
 
   /** The command line, on this lab's control socket. */
