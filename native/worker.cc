@@ -18,8 +18,8 @@ uint64_t monotonic_ns() {
 
 }  // namespace
 
-Worker::Worker(const EngineLimits& limits, std::vector<std::unique_ptr<Port>> ports)
-    : engine_(limits), ports_(std::move(ports)), wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+Worker::Worker(std::shared_ptr<EngineState> state, uint32_t number, std::vector<std::unique_ptr<Port>> ports)
+    : engine_(std::move(state), number), ports_(std::move(ports)), wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
 
 Worker::~Worker() {
   stop();
@@ -27,14 +27,23 @@ Worker::~Worker() {
   if (wake_ >= 0) close(wake_);
 }
 
-void Worker::start(std::shared_ptr<const Program> program, std::function<void(std::string)> finished) {
-  engine_.install(std::move(program));
-  thread_ = std::thread([this, finished = std::move(finished)] { finished(run()); });
+void Worker::start(std::function<void(std::string)> finished) {
+  thread_ = std::thread([this, finished = std::move(finished)] {
+    std::string reason = run();
+    {
+      std::lock_guard lock(tasks_mutex_);
+      ended_ = true;
+      for (const Task& task : tasks_) task(engine_);
+      engine_.pause();
+    }
+    finished(std::move(reason));
+  });
 }
 
 void Worker::post(Task task) {
   {
     std::lock_guard lock(tasks_mutex_);
+    if (ended_) return task(engine_);
     tasks_.push_back(std::move(task));
   }
   has_tasks_.store(true, std::memory_order_release);
@@ -50,8 +59,8 @@ void Worker::join() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Worker::receive(PortId port, Frame& frame) {
-  engine_.process(now_ns_, port, frame, *this);
+void Worker::receive(PortId port, std::span<Frame> frames) {
+  engine_.process(now_ns_, port, frames, *this);
   if (arena_.in_use() > kFlushBytes) flush();
 }
 
@@ -107,12 +116,12 @@ std::string Worker::run() {
       ports_[i]->release();
       frames += n;
     }
-    engine_.tick(now_ns_);
-    if (frames) continue;
+    const bool behind = engine_.tick(now_ns_);
+    if (frames || behind) continue;
     if (std::string reason = port_failure(); !reason.empty()) return reason;
+    engine_.pause();
     wait();
   }
-  run_tasks();
   return {};
 }
 

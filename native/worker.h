@@ -1,5 +1,5 @@
-// One thread: frames from its ports through the pipeline to its ports. Other threads talk to it by tasks that it runs between
-// two batches, so the pipeline's state has one owner and needs no lock; what they may read at any time are counters.
+// One thread: frames from its ports through its engine to its ports. Other threads talk to it by tasks that it runs between
+// two batches; what they may read at any time are counters.
 #pragma once
 #include <poll.h>
 
@@ -22,24 +22,24 @@ class Worker final : Receiver, Sink {
   using Task = std::function<void(Engine&)>;
 
   // ports[i] serves PortId i; null where the program sends and expects nothing.
-  Worker(const EngineLimits& limits, std::vector<std::unique_ptr<Port>> ports);
+  Worker(std::shared_ptr<EngineState> state, uint32_t number, std::vector<std::unique_ptr<Port>> ports);
   ~Worker();
 
   // Starts the thread. `finished` is called on it as the last thing, with the reason or an empty string after stop().
-  void start(std::shared_ptr<const Program> program, std::function<void(std::string)> finished);
-  // Runs a task on the thread, between batches. Dropped if the thread has ended.
+  void start(std::function<void(std::string)> finished);
+  // Runs a task on the thread, between batches; at once and here if the thread has ended.
   void post(Task task);
   void stop();
   void join();
 
   const Counters& counters() const { return engine_.counters(); }
-  uint32_t flow_capacity() const { return engine_.flows().capacity(); }
   const std::vector<std::unique_ptr<Port>>& ports() const { return ports_; }
 
  private:
-  void receive(PortId port, Frame& frame) override;
+  void receive(PortId port, std::span<Frame> frames) override;
   uint8_t* scratch(uint32_t n) override { return arena_.take(n); }
   void emit(const OutFrame& frame) override;
+  bool carries(PortId port, uint8_t gso) const override { return port < ports_.size() && ports_[port] && ports_[port]->carries(gso); }
 
   std::string run();
   void run_tasks();
@@ -57,6 +57,7 @@ class Worker final : Receiver, Sink {
   std::atomic<bool> stopping_{false}, has_tasks_{false};
   std::mutex tasks_mutex_;
   std::vector<Task> tasks_;
+  bool ended_ = false;  // under the mutex
   std::thread thread_;
 };
 

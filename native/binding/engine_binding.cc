@@ -59,7 +59,9 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
     Frame frame{buffer_.data() + kHeadroom, uint32_t(bytes.ByteLength()), uint32_t(bytes.ByteLength()), kHeadroom, {}, false};
     frame.offload_unknown = info.Length() > 3 && info[3].ToBoolean();
     engine_->process(now, PortId(info[1].As<Napi::Number>().Uint32Value()), frame, sink_);
-    engine_->tick(now);
+    // An empty frame moves the clock, and everything that is due by then happens.
+    while (engine_->tick(now) && bytes.ByteLength() == 0) {
+    }
     Napi::Array out = Napi::Array::New(env, sink_.frames().size());
     uint32_t n = 0;
     for (const CollectedFrame& f : sink_.frames()) {
@@ -86,7 +88,7 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
   }
 
   Napi::Value counters(const Napi::CallbackInfo& info) {
-    return counters_to_js(info.Env(), engine_->counters(), engine_->flows().capacity(), engine_->program(), {});
+    return counters_to_js(info.Env(), {&engine_->counters()}, engine_->flows().capacity(), engine_->program(), {});
   }
 
   static constexpr uint32_t kHeadroom = 192;

@@ -1,4 +1,5 @@
 // A service instance for JavaScript: its packets come in batches, its verdicts go back in arrays.
+#include <algorithm>
 #include <functional>
 #include <memory>
 
@@ -12,6 +13,7 @@ namespace weir {
 namespace {
 
 constexpr int kMostBatches = 64;  // under way to JavaScript; what comes beyond that is dropped and counted
+constexpr uint32_t kLongestDatagram = 65000;  // what the node sends back at most
 
 class NodeObject final : public Napi::ObjectWrap<NodeObject> {
  public:
@@ -78,7 +80,7 @@ class NodeObject final : public Napi::ObjectWrap<NodeObject> {
     return true;
   }
 
-  // Runs the function over a batch. Whatever goes wrong in it is an error for the packets it gave no verdict for.
+  // Runs the function over a batch. A packet without a verdict that makes sense is an error, those beside it get theirs.
   std::vector<NodeVerdict> ask(Napi::Env env, const NodeBatch& batch) {
     Napi::HandleScope scope(env);
     Napi::Array packets = Napi::Array::New(env, batch.packets.size());
@@ -95,23 +97,33 @@ class NodeObject final : public Napi::ObjectWrap<NodeObject> {
     }
     std::vector<NodeVerdict> verdicts(batch.packets.size(), {NodeVerdict::Kind::error, {}});
     const Napi::Value answer = on_batch_.Call({packets});
-    if (env.IsExceptionPending()) {
-      env.GetAndClearPendingException();
-      return verdicts;
-    }
-    if (!answer.IsArray()) return verdicts;
+    if (threw(env) || !answer.IsArray()) return verdicts;
     const Napi::Array array = answer.As<Napi::Array>();
     for (uint32_t i = 0; i < verdicts.size() && i < array.Length(); i++) {
+      Napi::HandleScope one(env);
       const Napi::Value v = array.Get(i);
-      if (v.IsBoolean()) {
-        verdicts[i].kind = v.As<Napi::Boolean>() ? NodeVerdict::Kind::forward : NodeVerdict::Kind::drop;
-      } else if (v.IsTypedArray() && v.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array) {
-        const auto replacement = v.As<Napi::Uint8Array>();
-        verdicts[i].kind = NodeVerdict::Kind::replace;
-        verdicts[i].replacement.assign(replacement.Data(), replacement.Data() + replacement.ElementLength());
-      }
+      if (!threw(env)) read(v, kLongestDatagram - std::min(batch.packets[i].outer_length, kLongestDatagram), verdicts[i]);
     }
     return verdicts;
+  }
+
+  // An exception left pending would fail every call after it, and end the process.
+  static bool threw(Napi::Env env) {
+    if (!env.IsExceptionPending()) return false;
+    env.GetAndClearPendingException();
+    return true;
+  }
+
+  // True forward, false drop, 1 to `longest` bytes a replacement. Leaves the verdict as it is on anything else.
+  static void read(const Napi::Value& v, size_t longest, NodeVerdict& verdict) {
+    if (v.IsBoolean()) {
+      verdict.kind = v.As<Napi::Boolean>() ? NodeVerdict::Kind::forward : NodeVerdict::Kind::drop;
+    } else if (v.IsTypedArray() && v.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array) {
+      const auto replacement = v.As<Napi::Uint8Array>();
+      if (replacement.ElementLength() < 1 || replacement.ElementLength() > longest) return;
+      verdict.kind = NodeVerdict::Kind::replace;
+      verdict.replacement.assign(replacement.Data(), replacement.Data() + replacement.ElementLength());
+    }
   }
 
   void ended(Napi::Env env, const std::string& reason) {

@@ -9,12 +9,30 @@ namespace {
 
 Napi::Number number(Napi::Env env, uint64_t n) { return Napi::Number::New(env, double(n)); }
 
-Napi::Object packet_count(Napi::Env env, const Traffic& t) {
-  Napi::Object o = Napi::Object::New(env);
-  o["packets"] = number(env, t.packets.get());
-  o["bytes"] = number(env, t.bytes.get());
-  return o;
-}
+// Any one counter, summed over the workers. A gauge may be over zero with one and below with another: their sum is right.
+class Sum {
+ public:
+  Sum(Napi::Env env, const std::vector<const Counters*>& workers) : env_(env), workers_(workers) {}
+  template <typename Get>
+  uint64_t of(Get&& get) const {
+    uint64_t sum = 0;
+    for (const Counters* c : workers_) sum += get(*c).get();
+    return sum;
+  }
+  template <typename Get>
+  Napi::Number operator()(Get&& get) const { return number(env_, of(get)); }
+  template <typename Get>
+  Napi::Object traffic(Get&& get) const {
+    Napi::Object o = Napi::Object::New(env_);
+    o["packets"] = (*this)([&](const Counters& c) -> const Counter& { return get(c).packets; });
+    o["bytes"] = (*this)([&](const Counters& c) -> const Counter& { return get(c).bytes; });
+    return o;
+  }
+
+ private:
+  Napi::Env env_;
+  const std::vector<const Counters*>& workers_;
+};
 
 const char* action_name(Action a) { return a == Action::pass ? "pass" : a == Action::drop ? "drop" : "chain"; }
 
@@ -38,7 +56,7 @@ Napi::Array ids_to_js(Napi::Env env, const Ids& ids) {
 }
 
 Napi::Object flow_to_js(Napi::Env env, const FlowView& v) {
-  const Flow& f = v.flow;
+  const FlowView& f = v;
   const bool a_first = f.opener_is_a;
   Napi::Object o = Napi::Object::New(env);
   o["capture"] = number(env, f.capture);
@@ -72,17 +90,19 @@ uint32_t highest(const Rows& rows) {
   return n;
 }
 
-Napi::Array stream_rows(Napi::Env env, const CounterTable<StreamTraffic>& table, uint32_t ids) {
+template <typename Table>
+Napi::Array stream_rows(Napi::Env env, const Sum& sum, Table&& table, uint32_t ids) {
   Napi::Array rows = Napi::Array::New(env);
   uint32_t n = 0;
   for (uint32_t id = 0; id < ids; id++) {
-    const StreamTraffic& t = table[id];
-    if (!t.packets.get() && !t.streams.get()) continue;
+    const uint64_t packets = sum.of([&](const Counters& c) -> const Counter& { return table(c)[id].packets; });
+    const uint64_t streams = sum.of([&](const Counters& c) -> const Counter& { return table(c)[id].streams; });
+    if (!packets && !streams) continue;
     Napi::Object o = Napi::Object::New(env);
     o["id"] = number(env, id);
-    o["packets"] = number(env, t.packets.get());
-    o["bytes"] = number(env, t.bytes.get());
-    o["streams"] = number(env, t.streams.get());
+    o["packets"] = number(env, packets);
+    o["bytes"] = sum([&](const Counters& c) -> const Counter& { return table(c)[id].bytes; });
+    o["streams"] = number(env, streams);
     rows[n++] = o;
   }
   return rows;
@@ -100,52 +120,57 @@ Napi::Object port_to_js(Napi::Env env, const PortView& p) {
   o["txFrames"] = number(env, p.counters.tx_frames);
   o["txBytes"] = number(env, p.counters.tx_bytes);
   o["txErrors"] = number(env, p.counters.tx_errors);
+  o["cuts"] = Napi::Boolean::New(env, p.counters.cuts);
   return o;
 }
 
-Napi::Object counters_to_js(Napi::Env env, const Counters& c, uint32_t capacity, const Program& program, const std::vector<PortView>& ports) {
+Napi::Object counters_to_js(Napi::Env env, const std::vector<const Counters*>& workers, uint32_t capacity, const Program& program,
+                            const std::vector<PortView>& ports) {
+  using C = const Counters&;
+  const Sum sum(env, workers);
   Napi::Object o = Napi::Object::New(env);
-  o["captured"] = packet_count(env, c.captured);
-  o["returned"] = packet_count(env, c.returned);
-  o["stamped"] = packet_count(env, c.stamped);
-  o["delivered"] = packet_count(env, c.delivered);
-  o["crossed"] = packet_count(env, c.crossed);
-  o["ignored"] = number(env, c.ignored.get());
+  o["captured"] = sum.traffic([](C c) -> const Traffic& { return c.captured; });
+  o["returned"] = sum.traffic([](C c) -> const Traffic& { return c.returned; });
+  o["stamped"] = sum.traffic([](C c) -> const Traffic& { return c.stamped; });
+  o["delivered"] = sum.traffic([](C c) -> const Traffic& { return c.delivered; });
+  o["crossed"] = sum.traffic([](C c) -> const Traffic& { return c.crossed; });
+  o["ignored"] = sum([](C c) -> const Counter& { return c.ignored; });
   Napi::Object crossed = Napi::Object::New(env), dropped = Napi::Object::New(env);
-  for (size_t i = 0; i < kCrossReasonNames.size(); i++) crossed[kCrossReasonNames[i].data()] = number(env, c.crossed_by[i].get());
-  for (size_t i = 0; i < kDropReasonNames.size(); i++) dropped[kDropReasonNames[i].data()] = number(env, c.dropped[i].get());
+  for (size_t i = 0; i < kCrossReasonNames.size(); i++)
+    crossed[kCrossReasonNames[i].data()] = sum([i](C c) -> const Counter& { return c.crossed_by[i]; });
+  for (size_t i = 0; i < kDropReasonNames.size(); i++)
+    dropped[kDropReasonNames[i].data()] = sum([i](C c) -> const Counter& { return c.dropped[i]; });
   o["crossedBy"] = crossed;
   o["dropped"] = dropped;
   Napi::Object streams = Napi::Object::New(env);
-  streams["active"] = number(env, c.streams_active.get());
-  streams["opened"] = number(env, c.streams_opened.get());
-  streams["expired"] = number(env, c.streams_expired.get());
-  streams["evicted"] = number(env, c.streams_evicted.get());
+  streams["active"] = sum([](C c) -> const Counter& { return c.streams_active; });
+  streams["opened"] = sum([](C c) -> const Counter& { return c.streams_opened; });
+  streams["expired"] = sum([](C c) -> const Counter& { return c.streams_expired; });
+  streams["evicted"] = sum([](C c) -> const Counter& { return c.streams_evicted; });
   streams["capacity"] = number(env, capacity);
   o["streams"] = streams;
 
   uint32_t policies = 0;
   for (const Rule& r : program.rules) policies = std::max(policies, r.policy + 1);
-  o["policies"] = stream_rows(env, c.policies, policies);
-  o["chains"] = stream_rows(env, c.chains, highest(program.chains));
+  o["policies"] = stream_rows(env, sum, [](C c) -> const auto& { return c.policies; }, policies);
+  o["chains"] = stream_rows(env, sum, [](C c) -> const auto& { return c.chains; }, highest(program.chains));
   Napi::Array paths = Napi::Array::New(env);
   uint32_t n = 0;
   for (const Path& p : program.paths) {
     Napi::Object row = Napi::Object::New(env);
     row["id"] = number(env, p.id);
-    row["streams"] = number(env, c.path_streams[p.id].get());
+    row["streams"] = sum([&](C c) -> const Counter& { return c.path_streams[p.id]; });
     paths[n++] = row;
   }
   o["paths"] = paths;
   Napi::Array instances = Napi::Array::New(env);
   n = 0;
   for (const Instance& i : program.instances) {
-    const InstanceTraffic& t = c.instances[i.id];
     Napi::Object row = Napi::Object::New(env);
     row["id"] = number(env, i.id);
-    row["streams"] = number(env, t.streams.get());
-    row["sent"] = packet_count(env, t.sent);
-    row["received"] = packet_count(env, t.received);
+    row["streams"] = sum([&](C c) -> const Counter& { return c.instances[i.id].streams; });
+    row["sent"] = sum.traffic([&](C c) -> const Traffic& { return c.instances[i.id].sent; });
+    row["received"] = sum.traffic([&](C c) -> const Traffic& { return c.instances[i.id].received; });
     instances[n++] = row;
   }
   o["instances"] = instances;
@@ -158,6 +183,7 @@ Napi::Object counters_to_js(Napi::Env env, const Counters& c, uint32_t capacity,
 FlowPage list_flows(const Engine& engine, uint32_t cursor, uint32_t max) {
   FlowPage page;
   const FlowTable& table = engine.flows();
+  std::lock_guard lock(table.lock());  // no entry is used again meanwhile
   uint32_t number = std::max<uint32_t>(cursor, 1), looked = 0;
   for (; number <= table.high_water() && page.flows.size() < max && looked < 16 * max; number++, looked++)
     if (const Flow* flow = table.at(number)) page.flows.push_back(engine.view(*flow));

@@ -19,7 +19,8 @@ struct PortView {
 };
 
 Napi::Object port_to_js(Napi::Env env, const PortView& port);
-Napi::Object counters_to_js(Napi::Env env, const Counters& counters, uint32_t capacity, const Program& program, const std::vector<PortView>& ports);
+// Sums over the workers' counters.
+Napi::Object counters_to_js(Napi::Env env, const std::vector<const Counters*>& workers, uint32_t capacity, const Program& program, const std::vector<PortView>& ports);
 
 struct FlowPage {
   std::vector<FlowView> flows;

@@ -1,4 +1,4 @@
-// The ring ports and the pipeline on a thread of their own, behind promises.
+// The ring ports and the pipeline on threads of their own, behind promises.
 #include <functional>
 #include <memory>
 
@@ -7,7 +7,7 @@
 #include "binding/program_binding.h"
 #include "binding/views_binding.h"
 #include "port/ring_port.h"
-#include "worker.h"
+#include "worker_group.h"
 
 namespace weir {
 namespace {
@@ -26,45 +26,52 @@ class WorkerObject final : public Napi::ObjectWrap<WorkerObject> {
   explicit WorkerObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     const Napi::Env env = info.Env();
     if (info.Length() < 1 || !info[0].IsObject()) {
-      throw_type_error(env, "Worker: expected options {flowsMax, interfaces, program}");
+      throw_type_error(env, "Worker: expected options {flowsMax, workers, interfaces, program}");
       return;
     }
     std::string error;
     const Napi::Object options = info[0].As<Napi::Object>();
-    const EngineLimits limits = read_limits(options, error);
+    EngineLimits limits = read_limits(options, error);
     Reader r(options, "options", error);
     const Napi::Array names = r.array("interfaces");
+    const uint32_t workers = uint32_t(r.number("workers", 1, kMaxWorkers));
     program_ = error.empty() ? read_program(r.object("program"), error) : nullptr;
     if (!error.empty()) {
       throw_type_error(env, error);
       return;
     }
-    std::vector<std::unique_ptr<Port>> ports;
+    std::vector<std::vector<std::unique_ptr<Port>>> ports(workers);
     for (uint32_t i = 0; i < names.Length(); i++) {
       const Napi::Value name = names.Get(i);
       interfaces_.push_back(name.IsString() ? name.As<Napi::String>().Utf8Value() : "");
-      if (interfaces_.back().empty()) {
-        ports.push_back(nullptr);
-        continue;
-      }
       RingOptions ring;
       ring.interface = interfaces_.back();
       ring.stamped_only = i == kUnderlayPort;
+      ring.fanout = workers > 1;
       // Every packet passes the underlay once a hop. A host with many captures has less of a burst on each.
-      ring.blocks = ring.stamped_only ? 64 : names.Length() > 9 ? 8 : 32;
-      auto opened = RingPort::open(ring);
-      if (const std::string* reason = std::get_if<std::string>(&opened)) {
-        Napi::Error::New(env, *reason).ThrowAsJavaScriptException();
-        return;
+      ring.blocks = std::max((ring.stamped_only ? 64 : names.Length() > 9 ? 8 : 32) / workers, 4u);
+      for (uint32_t w = 0; w < workers; w++) {
+        if (ring.interface.empty()) {
+          ports[w].push_back(nullptr);
+          continue;
+        }
+        auto opened = RingPort::open(ring);
+        if (const std::string* reason = std::get_if<std::string>(&opened)) {
+          Napi::Error::New(env, *reason).ThrowAsJavaScriptException();
+          return;
+        }
+        auto port = std::move(std::get<std::unique_ptr<RingPort>>(opened));
+        ring.fanout_group = port->fanout_group();
+        ports[w].push_back(std::move(port));
       }
-      ports.push_back(std::move(std::get<std::unique_ptr<RingPort>>(opened)));
     }
-    worker_ = std::make_unique<Worker>(limits, std::move(ports));
+    limits.touched = true;
+    workers_ = std::make_unique<WorkerGroup>(limits, std::move(ports));
     completions_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "weir worker", 0, 1);
     finished_ = std::make_unique<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
     finished_promise_ = Napi::Persistent(Napi::Object(env, finished_->Promise()));
     Ref();  // lives at least as long as its thread
-    worker_->start(program_, [this](std::string reason) {
+    workers_->start(program_, [this](std::string reason) {
       complete([this, reason = std::move(reason)](Napi::Env env) { ended(env, reason); });
     });
   }
@@ -79,7 +86,7 @@ class WorkerObject final : public Napi::ObjectWrap<WorkerObject> {
 
   // The thread has said its last word.
   void ended(Napi::Env env, const std::string& reason) {
-    worker_->join();
+    workers_->join();
     over_ = true;
     if (reason.empty()) {
       finished_->Resolve(env.Undefined());
@@ -95,11 +102,11 @@ class WorkerObject final : public Napi::ObjectWrap<WorkerObject> {
   Napi::Value ask(Napi::Env env, std::function<Result(Engine&)> work, std::function<Napi::Value(Napi::Env, const Result&)> answer) {
     auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
     const Napi::Value promise = deferred->Promise();
-    if (over_ || !worker_) {
+    if (over_ || !workers_) {
       deferred->Reject(Napi::Error::New(env, "the dataplane has stopped").Value());
       return promise;
     }
-    worker_->post([this, deferred, work = std::move(work), answer = std::move(answer)](Engine& engine) {
+    workers_->post([this, deferred, work = std::move(work), answer = std::move(answer)](Engine& engine) {
       auto result = std::make_shared<Result>(work(engine));
       complete([deferred, result, answer](Napi::Env e) { deferred->Resolve(answer(e, *result)); });
     });
@@ -111,11 +118,19 @@ class WorkerObject final : public Napi::ObjectWrap<WorkerObject> {
     std::string error;
     auto program = read_program(info[0].As<Napi::Object>(), error);
     if (!program) return throw_type_error(info.Env(), error);
+    auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(info.Env()));
+    if (over_) {
+      deferred->Reject(Napi::Error::New(info.Env(), "the dataplane has stopped").Value());
+      return deferred->Promise();
+    }
     program_ = program;
-    // The worker hands the program it had back, so that freeing a large one costs no packet time.
-    using Old = std::shared_ptr<const Program>;
-    return ask<Old>(info.Env(), [program](Engine& engine) { return engine.install(program); },
-                    [](Napi::Env env, const Old&) { return env.Undefined(); });
+    workers_->install(std::move(program), [this, deferred] {
+      complete([this, deferred](Napi::Env env) {
+        workers_->collect();
+        deferred->Resolve(env.Undefined());
+      });
+    });
+    return deferred->Promise();
   }
 
   Napi::Value flows(const Napi::CallbackInfo& info) {
@@ -137,21 +152,21 @@ class WorkerObject final : public Napi::ObjectWrap<WorkerObject> {
 
   Napi::Value counters(const Napi::CallbackInfo& info) {
     std::vector<PortView> ports;
-    for (size_t i = 0; i < worker_->ports().size(); i++)
-      if (const auto& port = worker_->ports()[i]) ports.push_back({PortId(i), interfaces_[i], port->counters()});
-    return counters_to_js(info.Env(), worker_->counters(), worker_->flow_capacity(), *program_, ports);
+    for (size_t i = 0; i < interfaces_.size(); i++)
+      if (workers_->has_port(PortId(i))) ports.push_back({PortId(i), interfaces_[i], workers_->port_counters(PortId(i))});
+    return counters_to_js(info.Env(), workers_->counters(), workers_->flow_capacity(), *program_, ports);
   }
 
   Napi::Value finished(const Napi::CallbackInfo&) { return finished_promise_.Value(); }
 
   Napi::Value stop(const Napi::CallbackInfo&) {
-    worker_->stop();
+    workers_->stop();
     return finished_promise_.Value();
   }
 
   std::shared_ptr<const Program> program_;  // the last one installed, for naming ids
   std::vector<std::string> interfaces_;
-  std::unique_ptr<Worker> worker_;
+  std::unique_ptr<WorkerGroup> workers_;
   Napi::ThreadSafeFunction completions_;
   std::unique_ptr<Napi::Promise::Deferred> finished_;
   Napi::ObjectReference finished_promise_;

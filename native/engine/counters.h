@@ -25,6 +25,7 @@ class Counter {
 struct Traffic {
   Counter packets, bytes;
   void add(uint64_t n) { packets++; bytes.add(n); }
+  void add(uint64_t frames, uint64_t n) { packets.add(frames); bytes.add(n); }
 };
 
 struct StreamTraffic {

@@ -4,16 +4,24 @@
 #include <optional>
 #include <vector>
 
-#include "engine/flow_table.h"
+#include "engine/flow.h"
 #include "engine/program.h"
 
 namespace weir {
 
-// A copy of a live stream's entry, safe to keep.
+// A live stream as it was at one moment.
 struct FlowView {
-  Flow flow;
-  std::vector<uint16_t> pins;
-  uint64_t idle_ms = 0;
+  FlowKey key;
+  uint32_t code = 0;
+  Action action = Action::pass;
+  Direction opened = Direction::out;
+  bool opener_is_a = false;
+  TcpState tcp = TcpState::none;
+  uint32_t policy = kNoPolicy;
+  uint32_t path = 0;
+  uint16_t capture = 0;
+  uint64_t packets = 0, bytes = 0, idle_ms = 0;
+  std::vector<uint16_t> pins;  // instance ids in chain order
 };
 
 struct Decision {

@@ -3,33 +3,45 @@
 #include <algorithm>
 
 namespace weir {
-namespace {
 
-constexpr uint32_t kExpiriesPerTick = 64;
+Engine::Engine(std::shared_ptr<EngineState> state, uint32_t worker)
+    : worker_(worker),
+      state_(std::move(state)),
+      program_(state_->program),
+      streams_(state_->flows, program_, counters_),
+      pipeline_(program_, counters_, streams_, state_->fragments) {}
 
-}  // namespace
-
-Engine::Engine(const EngineLimits& limits)
-    : program_(std::make_shared<Program>()),
-      streams_(std::max<uint32_t>(limits.flows, 1), counters_),
-      fragments_(limits.fragments),
-      pipeline_(counters_, streams_, fragments_) {}
-
-std::shared_ptr<const Program> Engine::install(std::shared_ptr<const Program> program) {
-  program_.swap(program);
-  return program;
+void Engine::install(std::shared_ptr<const Program> program) {
+  state_->program.install(std::move(program));
+  refresh();
+  state_->program.collect();
 }
 
-void Engine::process(uint64_t now_ns, PortId port, Frame& frame, Sink& sink) {
-  now_ns_ = std::max(now_ns_, now_ns);
-  if (port != kUnderlayPort && size_t(port - 1) / 2 >= program_->captures.size()) return;
-  pipeline_.process(*program_, now_ns_, port, frame, sink);
+void Engine::refresh() {
+  program_.refresh();
+  program_.settle();
 }
 
-void Engine::tick(uint64_t now_ns) {
+void Engine::process(uint64_t now_ns, PortId port, std::span<Frame> frames, Sink& sink) {
   now_ns_ = std::max(now_ns_, now_ns);
-  streams_.expire(now_ns_, program_->idle, kExpiriesPerTick);
-  for (uint32_t n = fragments_.expire(now_ns_); n; n--) counters_.drop(DropReason::fragment_orphan);
+  while (!frames.empty()) {
+    state_->flows.epochs().pass(worker_);
+    refresh();
+    if (port != kUnderlayPort && size_t(port - 1) / 2 >= program_->captures.size()) return;
+    const size_t n = std::min<size_t>(frames.size(), Pipeline::kGroup);
+    pipeline_.process(now_ns_, port, frames.first(n), sink);
+    frames = frames.subspan(n);
+  }
+}
+
+bool Engine::tick(uint64_t now_ns) {
+  now_ns_ = std::max(now_ns_, now_ns);
+  if (worker_ != 0) return false;
+  state_->flows.epochs().pass(worker_);
+  refresh();
+  const bool behind = streams_.expire(now_ns_);
+  for (uint32_t n = state_->fragments.expire(now_ns_); n; n--) counters_.drop(DropReason::fragment_orphan);
+  return behind;
 }
 
 }  // namespace weir

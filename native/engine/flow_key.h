@@ -33,6 +33,12 @@ struct Tuple {
   uint32_t tenant = 0;
   Direction direction = Direction::out;
 
+  // Same stream in the same direction, given that tenant and capture are the same.
+  bool same_stream(const Tuple& o) const {
+    return source == o.source && destination == o.destination && source_port == o.source_port && destination_port == o.destination_port &&
+           protocol == o.protocol && vlan_outer == o.vlan_outer && vlan_inner == o.vlan_inner;
+  }
+
   // True when the destination pair is the lesser one.
   bool swapped() const {
     const int order = std::memcmp(source.bytes.data(), destination.bytes.data(), 16);

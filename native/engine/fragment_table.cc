@@ -20,6 +20,7 @@ uint64_t FragmentTable::bucket(const FragmentKey& key) const {
 }
 
 void FragmentTable::remember(const FragmentKey& key, FragmentPorts ports, uint64_t now_ns) {
+  std::lock_guard lock(lock_);
   Row* const rows = &rows_[bucket(key)];
   Row* best = rows;
   for (uint32_t i = 0; i < kWays; i++) {
@@ -33,14 +34,19 @@ void FragmentTable::remember(const FragmentKey& key, FragmentPorts ports, uint64
   *best = {key, ports, now_ns, true};
 }
 
-const FragmentPorts* FragmentTable::find(const FragmentKey& key, uint64_t now_ns) const {
+bool FragmentTable::find(const FragmentKey& key, uint64_t now_ns, FragmentPorts& ports) const {
+  std::lock_guard lock(lock_);
   const Row* row = &rows_[bucket(key)];
-  for (uint32_t i = 0; i < kWays; i++)
-    if (row[i].used && row[i].key == key && now_ns - row[i].seen_ns < kLifetimeNs) return &row[i].ports;
-  return nullptr;
+  for (uint32_t i = 0; i < kWays; i++) {
+    if (!row[i].used || row[i].key != key || now_ns - row[i].seen_ns >= kLifetimeNs) continue;
+    ports = row[i].ports;
+    return true;
+  }
+  return false;
 }
 
 bool FragmentTable::hold(const FragmentKey& key, PortId port, const Frame& frame, uint64_t now_ns) {
+  std::lock_guard lock(lock_);
   if (held_ == kHeldFrames || frame.length > kHeldBytes) return false;
   for (uint32_t i = 0; i < kHeldFrames; i++) {
     if (places_[i].length) continue;
@@ -53,7 +59,8 @@ bool FragmentTable::hold(const FragmentKey& key, PortId port, const Frame& frame
 }
 
 bool FragmentTable::take(const FragmentKey& key, Held& held, uint8_t* to) {
-  if (!held_) return false;
+  if (!this->held()) return false;
+  std::lock_guard lock(lock_);
   Held* first = nullptr;
   for (Held& place : places_)
     if (place.length && place.key == key && (!first || place.since_ns < first->since_ns)) first = &place;
@@ -66,7 +73,8 @@ bool FragmentTable::take(const FragmentKey& key, Held& held, uint8_t* to) {
 }
 
 uint32_t FragmentTable::expire(uint64_t now_ns) {
-  if (!held_) return 0;
+  if (!held()) return 0;
+  std::lock_guard lock(lock_);
   uint32_t gone = 0;
   for (Held& place : places_) {
     if (!place.length || now_ns - place.since_ns < kHoldNs) continue;

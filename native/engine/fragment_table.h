@@ -1,8 +1,11 @@
 // Later fragments have no ports: this remembers, per datagram, those of its first fragment (RFC 791, RFC 8200 section 4.5),
-// and holds fragments that came before their first one. Bounded in both; the oldest gives way.
+// and holds fragments that came before their first one. Bounded in both; the oldest gives way. Shared by all workers: fragments
+// are rare enough for a lock.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "engine/flow_key.h"
@@ -40,11 +43,11 @@ class FragmentTable {
   explicit FragmentTable(uint32_t datagrams);
 
   void remember(const FragmentKey& key, FragmentPorts ports, uint64_t now_ns);
-  const FragmentPorts* find(const FragmentKey& key, uint64_t now_ns) const;
+  bool find(const FragmentKey& key, uint64_t now_ns, FragmentPorts& ports) const;
 
   // Copies a frame that came too early. False when it does not fit or all places are taken.
   bool hold(const FragmentKey& key, PortId port, const Frame& frame, uint64_t now_ns);
-  uint32_t held() const { return held_; }
+  uint32_t held() const { return held_.load(std::memory_order_relaxed); }
   // Copies one held frame of this datagram out (to kHeldHeadroom bytes behind `to`) and frees its place; false when there is none left.
   bool take(const FragmentKey& key, Held& held, uint8_t* to);
   // Gives up frames held too long; returns how many.
@@ -63,7 +66,8 @@ class FragmentTable {
   std::vector<Row> rows_;
   std::vector<Held> places_;
   std::unique_ptr<uint8_t[]> memory_;
-  uint32_t held_ = 0;
+  std::atomic<uint32_t> held_{0};
+  mutable std::mutex lock_;
 };
 
 }  // namespace weir

@@ -74,6 +74,8 @@ class Sink {
   // Scratch bytes for headers, valid until the next flush. Never fails for n <= kMaxScratch.
   virtual uint8_t* scratch(uint32_t n) = 0;
   virtual void emit(const OutFrame& frame) = 0;
+  // Whether frames of this kind (Offload::kGso…) may be emitted to a port: super-frames that the kernel or the device cuts.
+  virtual bool carries(PortId, uint8_t /*gso*/) const { return false; }
   static constexpr uint32_t kMaxScratch = 70000;
 };
 

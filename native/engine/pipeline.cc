@@ -1,16 +1,33 @@
 #include "engine/pipeline.h"
 
 #include <algorithm>
+#include <array>
 
 namespace weir {
 
-void Pipeline::process(const Program& program, uint64_t now_ns, PortId port, Frame& frame, Sink& sink) {
-  Context c{program, now_ns, port, frame, sink};
-  if (port == kUnderlayPort) {
-    from_underlay(c);
-  } else {
-    counters_.captured.add(frame.length);
-    from_capture(c);
+void Pipeline::process(uint64_t now_ns, PortId port, std::span<Frame> frames, Sink& sink) {
+  std::array<Prepared, kGroup> prepared;
+  const bool underlay = port == kUnderlayPort;
+  for (size_t i = 0; i < frames.size(); i++) {
+    Context c{now_ns, port, frames[i], sink};
+    if (underlay) {
+      prepare_return(c, prepared[i]);
+    } else {
+      prepare_capture(c, prepared[i]);
+    }
+    if (prepared[i].indexed) streams_.table().prefetch_slot(prepared[i].hash);
+  }
+  if (frames.size() > 1)
+    for (size_t i = 0; i < frames.size(); i++)
+      if (prepared[i].indexed) streams_.table().prefetch_entry(prepared[i].hash);
+  for (size_t i = 0; i < frames.size(); i++) {
+    Context c{now_ns, port, frames[i], sink};
+    if (underlay) {
+      from_underlay(c, prepared[i]);
+    } else {
+      counters_.captured.add(frames[i].length);
+      from_capture(c, prepared[i]);
+    }
   }
 }
 
@@ -22,10 +39,10 @@ bool Pipeline::complete_fragment(Context& c, Packet& packet, FragmentKey& key) {
   key.vlans = uint32_t(packet.tuple.vlan_outer) << 12 | packet.tuple.vlan_inner;
   key.direction = uint32_t(packet.tuple.direction);
   if (packet.first_fragment) return true;
-  const FragmentPorts* ports = fragments_.find(key, c.now_ns);
-  if (!ports) return false;
-  packet.tuple.source_port = ports->source;
-  packet.tuple.destination_port = ports->destination;
+  FragmentPorts ports;
+  if (!fragments_.find(key, c.now_ns, ports)) return false;
+  packet.tuple.source_port = ports.source;
+  packet.tuple.destination_port = ports.destination;
   return true;
 }
 

@@ -4,13 +4,14 @@
 // Pure but for the state it is given: it opens nothing, reads no clock and allocates nothing.
 #pragma once
 #include <cstdint>
+#include <span>
 
 #include "engine/counters.h"
-#include "engine/flow_table.h"
 #include "engine/fragment_table.h"
 #include "engine/frame.h"
 #include "engine/packet.h"
-#include "engine/program.h"
+#include "engine/program_cell.h"
+#include "engine/segment_join.h"
 #include "engine/stamp.h"
 #include "engine/stream_table.h"
 
@@ -18,39 +19,80 @@ namespace weir {
 
 class Pipeline {
  public:
-  Pipeline(Counters& counters, StreamTable& streams, FragmentTable& fragments)
-      : counters_(counters), streams_(streams), fragments_(fragments) {}
+  // Frames that are read together before any of them is handled, so that their streams' entries are in the cache by then.
+  static constexpr uint32_t kGroup = 16;
 
-  void process(const Program& program, uint64_t now_ns, PortId port, Frame& frame, Sink& sink);
+  Pipeline(ProgramUse& program, Counters& counters, StreamTable& streams, FragmentTable& fragments)
+      : program_(program), counters_(counters), streams_(streams), fragments_(fragments) {}
+
+  // At most kGroup frames.
+  void process(uint64_t now_ns, PortId port, std::span<Frame> frames, Sink& sink);
 
  private:
   // Everything about the frame at hand that several steps need.
   struct Context {
-    const Program& program;
     uint64_t now_ns;
     PortId port;
     Frame& frame;
     Sink& sink;
   };
 
+  // What can be read of a frame before its turn comes. From the underlay: of its first datagram.
+  struct Prepared {
+    StampedFrame outer;
+    ReturnedStamp stamp;
+    Packet packet;
+    FlowKey key;
+    uint64_t hash = 0;
+    bool indexed = false;
+
+    void index(const Program& program) {
+      key = flow_key(packet.tuple);
+      hash = affinity_hash(program.affinity_key, key, Affinity::five_tuple);
+      indexed = true;
+    }
+  };
+
+  // One datagram that an instance sent back, judged.
+  struct Returned {
+    uint8_t* datagram = nullptr;
+    uint32_t length = 0;
+    ReturnedStamp stamp;
+    Packet packet;
+    Flow* flow = nullptr;
+    bool answer = false;
+    StreamTable::Stop stop;
+  };
+
   // pipeline_capture.cc
-  void from_capture(Context& c);
+  void prepare_capture(Context& c, Prepared& prepared);
+  void from_capture(Context& c, Prepared& prepared);
   void cross(Context& c, CrossReason reason);
-  void steer(Context& c, Packet& packet);
+  void steer(Context& c, Prepared& prepared);
   void release_held(Context& c, const FragmentKey& key);
   void answer_too_big(Context& c, const Packet& packet, uint32_t mtu);
 
   // pipeline_return.cc
-  void from_underlay(Context& c);
-  void from_instance(Context& c, const StampedFrame& outer, uint8_t* datagram, uint32_t length, bool whole_frame);
-  void deliver(Context& c, const Flow& flow, const Packet& packet, bool ethernet, Direction travel);
+  void prepare_return(Context& c, Prepared& prepared);
+  void from_underlay(Context& c, Prepared& prepared);
+  bool read_datagram(const StampedFrame& outer, uint8_t* datagram, uint32_t length, ReturnedStamp& stamp, Packet& packet);
+  // Gives up (false) after it has counted the reason.
+  bool judge(Context& c, const StampedFrame& outer, Prepared& prepared, const Returned* before, Returned& now);
+  Flow* stream_of(Context& c, Prepared& prepared);
+  void forward(Context& c, const StampedFrame& outer, const Returned& first, uint32_t length, uint32_t datagrams);
+
+  // pipeline_deliver.cc
+  void deliver(Context& c, const Returned& returned, SegmentJoin& join);
+  void finish_delivery(Context& c, const Returned& returned, SegmentJoin& join);
 
   // Finds the ports of a later fragment; true if the tuple is complete now.
   bool complete_fragment(Context& c, Packet& packet, FragmentKey& key);
 
+  ProgramUse& program_;
   Counters& counters_;
   StreamTable& streams_;
   FragmentTable& fragments_;
+  SegmentJoin join_;
   uint64_t icmp_allowance_ns_ = 0;  // token bucket of answer_too_big(), in time
 };
 

@@ -3,6 +3,7 @@
 
 #include "engine/pipeline.h"
 #include "engine/segment.h"
+#include "engine/stamper.h"
 #include "wire/ethernet.h"
 
 namespace weir {
@@ -11,15 +12,17 @@ namespace {
 Direction direction_of(PortId port) { return port % 2 ? Direction::out : Direction::in; }
 PortId peer_of(PortId port) { return port % 2 ? PortId(port + 1) : PortId(port - 1); }
 
-uint32_t tpid_code(uint16_t tpid) { return tpid == 0 ? 0 : tpid == kEtherVlan ? 1 : tpid == kEtherQinq ? 2 : 3; }
+uint8_t tpid_code(uint16_t tpid) { return tpid == 0 ? 0 : tpid == kEtherVlan ? 1 : tpid == kEtherQinq ? 2 : 3; }
 
-// What Geneve does not carry and deliver() puts back.
+// What Geneve does not carry and deliver() puts back. Written only when it changes, so that workers share the line in peace.
 void remember_link(Flow* flow, const Packet& p) {
-  std::memcpy(flow->macs[size_t(p.tuple.direction)], p.bytes, 12);
-  flow->outer_tpid = tpid_code(p.outer_tpid) & 3;
-  flow->inner_tpid = tpid_code(p.inner_tpid) & 3;
-  flow->outer_priority = (p.outer_tci >> 12) & 15;
-  flow->inner_priority = (p.inner_tci >> 12) & 15;
+  uint32_t macs[3];
+  std::memcpy(macs, p.bytes, 12);
+  uint32_t* known = flow->macs[size_t(p.tuple.direction)];
+  for (int i = 0; i < 3; i++)
+    if (shared_load(known[i]) != macs[i]) shared_store(known[i], macs[i]);
+  const uint16_t tags = LinkTags{tpid_code(p.outer_tpid), tpid_code(p.inner_tpid), uint8_t(p.outer_tci >> 12), uint8_t(p.inner_tci >> 12)}.pack();
+  if (shared_load(flow->tags) != tags) shared_store(flow->tags, tags);
 }
 
 uint8_t dscp_of(const Packet& p) {
@@ -27,59 +30,37 @@ uint8_t dscp_of(const Packet& p) {
   return p.version == 4 ? ip[1] >> 2 : uint8_t((load16(ip) >> 6) & 63);
 }
 
-// Stamps each segment and sends it.
-class Stamper final : public SegmentReceiver {
- public:
-  Stamper(Sink& sink, const Tunnel& tunnel, const Stamp& stamp, uint8_t inner_version, Traffic& stamped, Traffic& sent)
-      : sink_(sink), tunnel_(tunnel), stamp_(stamp), inner_version_(inner_version), stamped_(stamped), sent_(sent) {}
-
-  void segment(uint8_t* header, uint32_t header_length, Piece payload) override {
-    const uint32_t length = stamp_length(tunnel_.encapsulation), outer = tunnel_.outer_length();
-    uint8_t* stamp = header - length;
-    write_stamp(stamp, tunnel_.encapsulation, stamp_, inner_version_);
-    const Piece inner[2] = {{stamp, length + header_length}, payload};
-    write_outer(stamp - outer, tunnel_, inner);
-    const Piece pieces[2] = {{stamp - outer, outer + length + header_length}, payload};
-    const OutFrame out{kUnderlayPort, {}, {pieces, payload.length ? 2u : 1u}};
-    const uint32_t bytes = out.length();
-    stamped_.add(bytes);
-    sent_.add(bytes);
-    sink_.emit(out);
-  }
-
- private:
-  Sink& sink_;
-  const Tunnel& tunnel_;
-  const Stamp& stamp_;
-  uint8_t inner_version_;
-  Traffic& stamped_;
-  Traffic& sent_;
-};
-
 }  // namespace
 
-void Pipeline::from_capture(Context& c) {
-  Packet packet = parse_frame(c.frame);
-  if (packet.verdict == Packet::Verdict::cross) return cross(c, packet.cross);
-  if (packet.verdict == Packet::Verdict::malformed) return counters_.drop(packet.drop);
-
+void Pipeline::prepare_capture(Context& c, Prepared& prepared) {
+  Packet& packet = prepared.packet;
+  packet = parse_frame(c.frame);
+  if (packet.verdict != Packet::Verdict::steer) return;
   const uint16_t capture = uint16_t((c.port - 1) / 2);
   for (Tuple* t : {&packet.tuple, &packet.icmp_tuple}) {
     t->capture = capture;
-    t->tenant = c.program.captures[capture].tenant;
+    t->tenant = program_->captures[capture].tenant;
     t->direction = direction_of(c.port);
     t->vlan_outer = packet.outer_tci & 0xfff;
     t->vlan_inner = packet.inner_tci & 0xfff;
   }
-  if (!packet.fragment) return steer(c, packet);
+  prepared.index(*program_);
+}
+
+void Pipeline::from_capture(Context& c, Prepared& prepared) {
+  Packet& packet = prepared.packet;
+  if (packet.verdict == Packet::Verdict::cross) return cross(c, packet.cross);
+  if (packet.verdict == Packet::Verdict::malformed) return counters_.drop(packet.drop);
+  if (!packet.fragment) return steer(c, prepared);
 
   FragmentKey key;
   if (!complete_fragment(c, packet, key)) {
     if (!fragments_.hold(key, c.port, c.frame, c.now_ns)) counters_.drop(DropReason::fragment_overflow);
     return;
   }
+  prepared.index(*program_);
   if (packet.first_fragment) fragments_.remember(key, {packet.tuple.source_port, packet.tuple.destination_port}, c.now_ns);
-  steer(c, packet);
+  steer(c, prepared);
   if (packet.first_fragment) release_held(c, key);
 }
 
@@ -90,8 +71,10 @@ void Pipeline::release_held(Context& c, const FragmentKey& key) {
     uint8_t* room = c.sink.scratch(FragmentTable::kHeldHeadroom + FragmentTable::kHeldBytes);
     if (!fragments_.take(key, held, room)) return;
     Frame frame{room + FragmentTable::kHeldHeadroom, held.length, held.length, FragmentTable::kHeldHeadroom, {}, held.offload_unknown};
-    Context again{c.program, c.now_ns, held.port, frame, c.sink};
-    from_capture(again);
+    Context again{c.now_ns, held.port, frame, c.sink};
+    Prepared prepared;
+    prepare_capture(again, prepared);
+    from_capture(again, prepared);
   }
 }
 
@@ -103,22 +86,17 @@ void Pipeline::cross(Context& c, CrossReason reason) {
   c.sink.emit({peer_of(c.port), c.frame.offload, {&piece, 1}});
 }
 
-void Pipeline::steer(Context& c, Packet& packet) {
-  FlowKey key = flow_key(packet.tuple);
-  uint64_t hash = affinity_hash(c.program.affinity_key, key, Affinity::five_tuple);
-  Flow* flow = streams_.find(key, hash);
+void Pipeline::steer(Context& c, Prepared& prepared) {
+  Packet& packet = prepared.packet;
+  Flow* flow = streams_.find(prepared.key, prepared.hash);
   if (!flow && packet.icmp_error) {  // it quotes a stream that we do not know: then it is one of its own
     packet.icmp_error = false;
     packet.tuple = packet.icmp_tuple;
-    key = flow_key(packet.tuple);
-    hash = affinity_hash(c.program.affinity_key, key, Affinity::five_tuple);
-    flow = streams_.find(key, hash);
+    prepared.index(*program_);
+    flow = streams_.find(prepared.key, prepared.hash);
   }
-  if (flow && packet.ip_protocol == kIpTcp && tcp_reopens(flow->tcp, packet.tcp_flags)) {
-    streams_.close(flow);
-    flow = nullptr;
-  }
-  if (!flow) flow = streams_.open(c.program, packet.tuple, key, hash, c.now_ns);
+  if (!flow || streams_.over(flow, packet, c.now_ns)) flow = streams_.open(packet.tuple, prepared.key, prepared.hash, c.now_ns, flow);
+  if (!flow) return counters_.drop(DropReason::flow_table_full);
   const bool answer = packet.tuple.direction != flow->opened;
   streams_.seen(flow, packet, answer, c.now_ns);
   if (flow->policy != kNoPolicy) {
@@ -128,26 +106,26 @@ void Pipeline::steer(Context& c, Packet& packet) {
   if (flow->action == Action::drop) return counters_.drop(DropReason::policy);
   if (flow->action == Action::pass) return cross(c, flow->policy == kNoPolicy ? CrossReason::default_pass : CrossReason::policy);
 
-  streams_.follow_move(c.program, flow);
-  const Path* path = c.program.path(flow->path);
+  const Route route = streams_.route(flow);
+  const Path* path = program_->path(route.path);
   if (!path) return counters_.drop(DropReason::return_unknown_path);
   counters_.chains[path->chain].packets++;
   counters_.chains[path->chain].bytes.add(packet.ip_length());
-  const StreamTable::Stop stop = streams_.next_stop(c.program, flow, *path, 0, answer);
+  const StreamTable::Stop stop = streams_.next_stop(flow, route, *path, 0, answer);
   if (stop.kind == StreamTable::Stop::Kind::drop) return counters_.drop(stop.reason);
   if (stop.kind == StreamTable::Stop::Kind::end) return cross(c, CrossReason::empty_chain);
 
   const Instance& instance = *stop.instance;
-  const std::optional<Address>& source = instance.address.is_ipv4() ? c.program.underlay_ipv4 : c.program.underlay_ipv6;
+  const std::optional<Address>& source = instance.address.is_ipv4() ? program_->underlay_ipv4 : program_->underlay_ipv6;
   if (!source) return counters_.drop(DropReason::no_underlay_address);
   remember_link(flow, packet);
 
-  const Tunnel tunnel{&*source, &instance.address, &c.program.underlay_mac, &instance.mac, flow->code, path->encapsulation, dscp_of(packet)};
-  const Stamp stamp{packet.tuple.tenant, key.vlans, path->spi(answer), uint8_t(kNshFirstIndex - stop.step), kNshFirstTtl, answer, flow->code};
-  const uint32_t limit = inner_limit(c.program, path->encapsulation, tunnel.ipv6(), packet.ip);
-  if (packet.ip_protocol == kIpTcp && (packet.tcp_flags & Tcp::kSyn) && !packet.fragment && c.program.mss_clamp) {
+  const Tunnel tunnel{&*source, &instance.address, &program_->underlay_mac, &instance.mac, flow->code, path->encapsulation, dscp_of(packet)};
+  const Stamp stamp{packet.tuple.tenant, flow->key.vlans, path->spi(answer), uint8_t(kNshFirstIndex - stop.step), kNshFirstTtl, answer, flow->code};
+  const uint32_t limit = inner_limit(*program_, path->encapsulation, tunnel.ipv6(), packet.ip);
+  if (packet.ip_protocol == kIpTcp && (packet.tcp_flags & Tcp::kSyn) && !packet.fragment && program_->mss_clamp) {
     // Any instance of the chain may be reached over IPv6, so the clamp reckons with its longer header where there is a choice.
-    const uint32_t worst = inner_limit(c.program, path->encapsulation, c.program.underlay_ipv6.has_value(), packet.ip);
+    const uint32_t worst = inner_limit(*program_, path->encapsulation, program_->underlay_ipv6.has_value(), packet.ip);
     const uint32_t headers = (packet.version == 4 ? kIpv4Header : kIpv6Header) + kTcpHeader;
     if (worst > headers) clamp_mss(packet, c.frame, uint16_t(worst - headers));
   }
@@ -155,7 +133,9 @@ void Pipeline::steer(Context& c, Packet& packet) {
   Stamper stamper(c.sink, tunnel, stamp, packet.version, counters_.stamped, counters_.instances[instance.id].sent);
   const SegmentRequest request{path->encapsulation == Encapsulation::nsh ? 0 : packet.ip, limit,
                                tunnel.outer_length() + stamp_length(path->encapsulation), true};
-  switch (segment(packet, c.frame, request, c.sink, stamper)) {
+  const SegmentResult result = segment(packet, c.frame, request, c.sink, stamper);
+  stamper.finish();
+  switch (result) {
     case SegmentResult::ok: return;
     case SegmentResult::unsupported: return counters_.drop(DropReason::unsupported_offload);
     case SegmentResult::corrupt: return counters_.drop(DropReason::bad_transport);

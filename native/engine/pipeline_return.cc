@@ -1,107 +1,112 @@
-// From an instance to the next one, or out of the capture's other side.
+// From an instance to the next one.
+#include <algorithm>
 #include <cstring>
 
 #include "engine/pipeline.h"
-#include "wire/ethernet.h"
 
 namespace weir {
-namespace {
 
-uint16_t tpid_of(uint32_t code) {
-  constexpr uint16_t kTpids[4] = {0, kEtherVlan, kEtherQinq, kEtherQinqOld};
-  return kTpids[code];
-}
-
-Direction opposite(Direction d) { return d == Direction::out ? Direction::in : Direction::out; }
-
-}  // namespace
-
-void Pipeline::from_underlay(Context& c) {
-  const StampedFrame outer = read_outer(c.frame);
-  if (outer.result == StampedFrame::Result::not_ours) return counters_.ignored++;
-  const std::optional<Address>& own = outer.destination.is_ipv4() ? c.program.underlay_ipv4 : c.program.underlay_ipv6;
-  if (!own || *own != outer.destination) return counters_.ignored++;
-  if (outer.result == StampedFrame::Result::malformed) return counters_.drop(DropReason::return_malformed);
-
-  const uint32_t length = outer.payload_end - outer.payload;
-  const bool batch = c.frame.offload.gso() == Offload::kGsoUdp && c.frame.offload.gso_size > 0 && c.frame.offload.gso_size < length;
-  if (!batch) {
-    counters_.returned.add(c.frame.length);
-    if (!outer_checksum_ok(c.frame, outer)) return counters_.drop(DropReason::return_checksum);
-    return from_instance(c, outer, c.frame.bytes + outer.payload, length, true);
-  }
-  // One frame of many datagrams (UDP_L4): split where it lies. The kernel has verified or made its checksum.
-  for (uint32_t done = 0; done < length; done += c.frame.offload.gso_size) {
-    const uint32_t n = std::min<uint32_t>(c.frame.offload.gso_size, length - done);
-    counters_.returned.add(outer.payload + n);
-    from_instance(c, outer, c.frame.bytes + outer.payload + done, n, false);
-  }
-}
-
-void Pipeline::from_instance(Context& c, const StampedFrame& outer, uint8_t* datagram, uint32_t length, bool whole_frame) {
-  // The stamp: which path, which way, how far.
-  uint32_t spi, stamp_bytes, code, tenant, step, vlans = 0;
-  uint8_t ttl = kNshFirstTtl;
-  bool ethernet = false;
-  if (outer.encapsulation == Encapsulation::nsh) {
-    const std::optional<NshStamp> stamp = read_nsh(datagram, length);
-    if (!stamp) return counters_.drop(DropReason::return_malformed);
-    if (stamp->oam) return counters_.drop(DropReason::oam);
-    if (stamp->ttl <= 1) return counters_.drop(DropReason::ttl_expired);
-    ethernet = stamp->next_protocol == kNshProtocolEthernet;
-    if (!ethernet && stamp->next_protocol != kNshProtocolIpv4 && stamp->next_protocol != kNshProtocolIpv6)
-      return counters_.drop(DropReason::return_malformed);
-    spi = stamp->spi;
-    stamp_bytes = stamp->length;
-    code = stamp->code;
-    tenant = stamp->vni;
-    ttl = uint8_t(stamp->ttl - 1);
-    if (stamp->si == kNshFirstIndex) return counters_.drop(DropReason::return_bad_index);
-    step = kNshFirstIndex - stamp->si;  // visits done, this one included: the instance has counted down
-  } else {
-    const std::optional<GeneveStamp> stamp = read_geneve(datagram, length);
-    if (!stamp || (stamp->protocol != kEtherIpv4 && stamp->protocol != kEtherIpv6)) return counters_.drop(DropReason::return_malformed);
-    if (stamp->endpoint >> 48 || stamp->attachment >> 40) return counters_.drop(DropReason::return_malformed);
-    spi = uint32_t(stamp->attachment >> 16) & 0xffffff;
-    stamp_bytes = stamp->length;
-    code = stamp->cookie;
-    tenant = uint32_t(stamp->endpoint) & 0xffffff;
-    vlans = uint32_t(stamp->endpoint >> 24);
-    step = kNshFirstIndex - (uint32_t(stamp->attachment >> 8) & 255) + 1;  // the header comes back unchanged
-  }
-  const Path* path = c.program.path(spi / 2);
-  const bool answer = spi & 1;
-  if (!path || path->encapsulation != outer.encapsulation) return counters_.drop(DropReason::return_unknown_path);
-  if (step > path->hops()) return counters_.drop(DropReason::return_bad_index);
-  const Instance* from = c.program.instance_at(outer.source);
-  if (!from || from->service != path->services[path->position(step - 1, answer)]) return counters_.drop(DropReason::return_wrong_instance);
-  counters_.instances[from->id].received.add(length);
-  const int capture = c.program.capture_of_tenant(tenant);
-  if (capture < 0) return counters_.drop(DropReason::return_unknown_stream);
-
-  // The packet in it, and its stream.
-  uint8_t* inner = datagram + stamp_bytes;
-  const uint32_t inner_length = length - stamp_bytes;
-  Packet packet;
-  if (ethernet) {
-    const Frame frame{inner, inner_length, inner_length, 0, {}, false};
-    packet = parse_frame(frame);
+// The stamp and the packet behind it. `stamp.refused` and `packet.verdict` say what is wrong with them.
+bool Pipeline::read_datagram(const StampedFrame& outer, uint8_t* datagram, uint32_t length, ReturnedStamp& stamp, Packet& packet) {
+  stamp = read_returned_stamp(datagram, length, outer.encapsulation);
+  if (stamp.refused) return false;
+  uint8_t* inner = datagram + stamp.length;
+  const uint32_t inner_length = length - stamp.length;
+  if (stamp.ethernet) {
+    packet = parse_frame({inner, inner_length, inner_length, 0, {}, false});
   } else {
     packet = parse_ip(inner, inner_length, inner_length);
   }
-  if (packet.verdict != Packet::Verdict::steer) return counters_.drop(DropReason::return_malformed);
-
+  if (packet.verdict != Packet::Verdict::steer) return false;
+  const int capture = program_->capture_of_tenant(stamp.tenant);
+  if (capture < 0) return false;
   for (Tuple* t : {&packet.tuple, &packet.icmp_tuple}) {
-    t->tenant = tenant;
+    t->tenant = stamp.tenant;
     t->capture = uint16_t(capture);
-    t->vlan_outer = uint16_t(ethernet ? packet.outer_tci & 0xfff : vlans >> 12);
-    t->vlan_inner = uint16_t(ethernet ? packet.inner_tci & 0xfff : vlans & 0xfff);
+    t->vlan_outer = uint16_t(stamp.ethernet ? packet.outer_tci & 0xfff : stamp.vlans >> 12);
+    t->vlan_inner = uint16_t(stamp.ethernet ? packet.inner_tci & 0xfff : stamp.vlans & 0xfff);
   }
-  Flow* flow = nullptr;
+  return true;
+}
+
+void Pipeline::prepare_return(Context& c, Prepared& prepared) {
+  prepared.outer = read_outer(c.frame);
+  if (prepared.outer.result != StampedFrame::Result::ok) return;
+  const uint32_t length = prepared.outer.payload_end - prepared.outer.payload;
+  const bool batch = c.frame.offload.gso() == Offload::kGsoUdp && c.frame.offload.gso_size > 0;
+  const uint32_t first = batch ? std::min<uint32_t>(c.frame.offload.gso_size, length) : length;
+  if (!read_datagram(prepared.outer, c.frame.bytes + prepared.outer.payload, first, prepared.stamp, prepared.packet)) return;
+  if (!prepared.packet.fragment) prepared.index(*program_);
+}
+
+void Pipeline::from_underlay(Context& c, Prepared& prepared) {
+  const StampedFrame& outer = prepared.outer;
+  if (outer.result == StampedFrame::Result::not_ours) return counters_.ignored++;
+  const std::optional<Address>& own = outer.destination.is_ipv4() ? program_->underlay_ipv4 : program_->underlay_ipv6;
+  if (!own || *own != outer.destination) return counters_.ignored++;
+  if (outer.result == StampedFrame::Result::malformed) return counters_.drop(DropReason::return_malformed);
+
+  const uint32_t total = outer.payload_end - outer.payload;
+  // One frame of many datagrams (UDP_L4) is split where it lies. The kernel has verified or made its checksum.
+  const bool batch = c.frame.offload.gso() == Offload::kGsoUdp && c.frame.offload.gso_size > 0 && c.frame.offload.gso_size < total;
+  const uint32_t size = batch ? c.frame.offload.gso_size : total;
+  if (!batch && !outer_checksum_ok(c.frame, outer)) {
+    counters_.returned.add(c.frame.length);
+    return counters_.drop(DropReason::return_checksum);
+  }
+  // Datagrams that go the same way travel on together: `first` begins the run at hand.
+  Returned first, now;
+  const Returned* before = nullptr;
+  uint32_t run_length = 0, run_datagrams = 0;
+  auto end_run = [&] {
+    if (!before) return;
+    if (first.stop.kind == StreamTable::Stop::Kind::instance) {
+      forward(c, outer, first, run_length, run_datagrams);
+    } else {
+      finish_delivery(c, first, join_);
+    }
+    before = nullptr;
+  };
+  uint32_t done = 0;
+  do {
+    now.datagram = c.frame.bytes + outer.payload + done;
+    now.length = std::min(size, total - done);
+    counters_.returned.add(outer.payload + now.length);
+    if (done) {
+      prepared.indexed = false;
+      read_datagram(outer, now.datagram, now.length, prepared.stamp, prepared.packet);
+    }
+    done += size;
+    if (!judge(c, outer, prepared, before, now)) {
+      end_run();
+      continue;
+    }
+    const bool joins = before && now.flow == first.flow && now.stop.kind == first.stop.kind && now.stop.instance == first.stop.instance &&
+                       now.stop.step == first.stop.step && now.stamp.same(first.stamp);
+    if (!joins) {
+      end_run();
+      first = now;
+      before = &first;
+      run_length = run_datagrams = 0;
+    }
+    run_length += now.length;
+    run_datagrams++;
+    if (now.stop.kind == StreamTable::Stop::Kind::instance) {
+      advance_stamp(now.datagram, outer.encapsulation, now.stamp, now.stop.step);
+    } else {
+      deliver(c, now, join_);
+    }
+  } while (done < total);
+  end_run();
+}
+
+Flow* Pipeline::stream_of(Context& c, Prepared& prepared) {
+  Packet& packet = prepared.packet;
   for (const bool quoted : {true, false}) {  // an ICMP error: first the stream it quotes, then its own
     if (!quoted) {
-      if (!packet.icmp_error) break;
+      if (!packet.icmp_error) return nullptr;
       packet.tuple = packet.icmp_tuple;
+      prepared.indexed = false;
     }
     if (packet.fragment && !packet.first_fragment) {
       // Recorded when the first fragment came from the capture; either direction may have been the stream's first.
@@ -109,73 +114,95 @@ void Pipeline::from_instance(Context& c, const StampedFrame& outer, uint8_t* dat
       packet.tuple.direction = Direction::out;
       if (!complete_fragment(c, packet, key)) {
         packet.tuple.direction = Direction::in;
-        if (!complete_fragment(c, packet, key)) return counters_.drop(DropReason::return_unknown_stream);
+        if (!complete_fragment(c, packet, key)) return nullptr;
       }
     }
-    const FlowKey key = flow_key(packet.tuple);
-    flow = streams_.find(key, affinity_hash(c.program.affinity_key, key, Affinity::five_tuple));
-    if (flow) break;
+    if (!prepared.indexed) prepared.index(*program_);
+    if (Flow* flow = streams_.find_surely(prepared.key, prepared.hash)) return flow;
   }
-  if (!flow || flow->action != Action::chain) return counters_.drop(DropReason::return_unknown_stream);
-  if (flow->code != code) return counters_.drop(DropReason::return_wrong_code);
-  const Direction travel = answer ? opposite(flow->opened) : flow->opened;
-
-  const StreamTable::Stop stop = streams_.next_stop(c.program, flow, *path, step, answer);
-  if (stop.kind == StreamTable::Stop::Kind::drop) return counters_.drop(stop.reason);
-  if (stop.kind == StreamTable::Stop::Kind::end) return deliver(c, *flow, packet, ethernet, travel);
-
-  // On to the next instance: the stamp is changed where it lies, the outer headers are new.
-  const Instance& to = *stop.instance;
-  const std::optional<Address>& source = to.address.is_ipv4() ? c.program.underlay_ipv4 : c.program.underlay_ipv6;
-  if (!source) return counters_.drop(DropReason::no_underlay_address);
-  const uint8_t si = uint8_t(kNshFirstIndex - stop.step);
-  if (outer.encapsulation == Encapsulation::nsh) {
-    store16(datagram + kNshTtlWord, uint16_t((load16(datagram + kNshTtlWord) & 0xf03f) | ttl << 6));
-    datagram[kNshPathWord + 3] = si;
-  } else {
-    if (stamp_bytes != kGeneveStamp) return counters_.drop(DropReason::return_malformed);
-    write_stamp(datagram, Encapsulation::geneve, {tenant, vlans, spi, si, 0, answer, code}, packet.version);
-  }
-  const uint8_t dscp = uint8_t((packet.version == 4 ? packet.bytes[packet.ip + 1] : load16(packet.bytes + packet.ip) >> 4 & 255) >> 2);
-  const Tunnel tunnel{&*source, &to.address, &c.program.underlay_mac, &to.mac, code, outer.encapsulation, dscp};
-  const Piece rest{datagram, length};
-  // A datagram that has its frame to itself gets the new headers right before it; one of several would overwrite its
-  // neighbour, which may still wait to be sent.
-  const bool in_place = whole_frame && outer.payload + c.frame.headroom >= tunnel.outer_length();
-  uint8_t* headers = in_place ? datagram - tunnel.outer_length() : c.sink.scratch(tunnel.outer_length());
-  write_outer(headers, tunnel, {&rest, 1});
-  const Piece pieces[2] = {{headers, tunnel.outer_length() + (in_place ? length : 0)}, rest};
-  const uint32_t bytes = tunnel.outer_length() + length;
-  counters_.stamped.add(bytes);
-  counters_.instances[to.id].sent.add(bytes);
-  c.sink.emit({kUnderlayPort, {}, {pieces, in_place ? 1u : 2u}});
+  return nullptr;
 }
 
-// The end of the path: the packet leaves on the side it was travelling to, with the Ethernet header and tags it had.
-void Pipeline::deliver(Context& c, const Flow& flow, const Packet& packet, bool ethernet, Direction travel) {
-  const PortId port = travel == Direction::out ? capture_out_port(flow.capture) : capture_in_port(flow.capture);
-  Piece pieces[2];
-  uint32_t n = 0;
-  if (ethernet) {
-    pieces[n++] = {packet.bytes, packet.end};
-  } else {
-    uint8_t* header = c.sink.scratch(kEthernetHeader + 2 * kVlanTag);
-    uint32_t at = 12;
-    std::memcpy(header, flow.macs[size_t(travel)], 12);
-    const uint32_t tags[2][3] = {{flow.outer_tpid, flow.outer_priority, flow.key.vlans >> 12}, {flow.inner_tpid, flow.inner_priority, flow.key.vlans & 0xfff}};
-    for (const auto& tag : tags) {
-      if (!tag[0]) continue;
-      store16(header + at, tpid_of(tag[0]));
-      store16(header + at + 2, uint16_t(tag[1] << 12 | tag[2]));
-      at += kVlanTag;
-    }
-    store16(header + at, packet.version == 4 ? kEtherIpv4 : kEtherIpv6);
-    pieces[n++] = {header, at + 2};
-    pieces[n++] = {packet.bytes + packet.ip, packet.ip_length()};
+bool Pipeline::judge(Context& c, const StampedFrame& outer, Prepared& prepared, const Returned* before, Returned& now) {
+  auto refuse = [&](DropReason reason) {
+    counters_.drop(reason);
+    return false;
+  };
+  const ReturnedStamp& stamp = prepared.stamp;
+  now.stamp = stamp;
+  if (stamp.refused) return refuse(*stamp.refused);
+  now.answer = stamp.spi & 1;
+  // Another worker may have sent this by a program that is newer than ours.
+  const Path* path = program_->path(stamp.spi / 2);
+  const Instance* from = program_->instance_at(outer.source);
+  if ((!path || !from) && program_.refresh()) {
+    path = program_->path(stamp.spi / 2);
+    from = program_->instance_at(outer.source);
   }
-  const OutFrame out{port, {}, {pieces, n}};
-  counters_.delivered.add(out.length());
-  c.sink.emit(out);
+  if (!path || path->encapsulation != outer.encapsulation) return refuse(DropReason::return_unknown_path);
+  if (stamp.step > path->hops()) return refuse(DropReason::return_bad_index);
+  if (!from || from->service != path->services[path->position(stamp.step - 1, now.answer)]) return refuse(DropReason::return_wrong_instance);
+  counters_.instances[from->id].received.add(now.length);
+  if (program_->capture_of_tenant(stamp.tenant) < 0) return refuse(DropReason::return_unknown_stream);
+  Packet& packet = prepared.packet;
+  if (packet.verdict != Packet::Verdict::steer) return refuse(DropReason::return_malformed);
+
+  // The datagram behind one of the same stream needs no looking up of its own.
+  const bool known = before && stamp.same(before->stamp) && !packet.fragment && !before->packet.fragment && !packet.icmp_error &&
+                     !before->packet.icmp_error && packet.tuple.same_stream(before->packet.tuple);
+  if (known) {
+    now.flow = before->flow;
+    now.stop = before->stop;
+  } else {
+    now.flow = stream_of(c, prepared);
+    if (!now.flow || now.flow->action != Action::chain) return refuse(DropReason::return_unknown_stream);
+    if (now.flow->code != stamp.code) return refuse(DropReason::return_wrong_code);
+    path = program_->path(stamp.spi / 2);  // the stream may have brought a newer program with it
+    if (!path) return refuse(DropReason::return_unknown_path);
+    now.stop = streams_.next_stop(now.flow, streams_.table().route(now.flow), *path, stamp.step, now.answer);
+    if (now.stop.kind == StreamTable::Stop::Kind::drop) return refuse(now.stop.reason);
+    // Stamps of unusual length can be delivered, but not rewritten.
+    if (now.stop.kind == StreamTable::Stop::Kind::instance && outer.encapsulation == Encapsulation::geneve && stamp.length != kGeneveStamp)
+      return refuse(DropReason::return_malformed);
+  }
+  now.packet = packet;
+  return true;
+}
+
+// On to the next instance: the stamps have been changed where they lie, the outer headers are new.
+void Pipeline::forward(Context& c, const StampedFrame& outer, const Returned& first, uint32_t length, uint32_t datagrams) {
+  const Instance& to = *first.stop.instance;
+  const std::optional<Address>& source = to.address.is_ipv4() ? program_->underlay_ipv4 : program_->underlay_ipv6;
+  if (!source) {
+    for (; datagrams; datagrams--) counters_.drop(DropReason::no_underlay_address);
+    return;
+  }
+  const Packet& packet = first.packet;
+  const uint8_t dscp = uint8_t((packet.version == 4 ? packet.bytes[packet.ip + 1] : load16(packet.bytes + packet.ip) >> 4 & 255) >> 2);
+  const Tunnel tunnel{&*source, &to.address, &program_->underlay_mac, &to.mac, first.stamp.code, outer.encapsulation, dscp};
+  const uint32_t headers_length = tunnel.outer_length(), size = c.frame.offload.gso_size;
+  const bool whole_frame = first.datagram == c.frame.bytes + outer.payload;
+  const bool together = datagrams == 1 || c.sink.carries(kUnderlayPort, Offload::kGsoUdp);
+  for (uint32_t done = 0; done < length;) {
+    const uint32_t n = together ? length : std::min(size, length - done);
+    uint8_t* start = first.datagram + done;
+    // What begins its frame gets the new headers right before it; anything else would overwrite its neighbour, which may
+    // still wait to be sent.
+    const bool in_place = whole_frame && done == 0 && outer.payload + c.frame.headroom >= headers_length;
+    uint8_t* headers = in_place ? start - headers_length : c.sink.scratch(headers_length);
+    const Piece rest{start, n};
+    Offload offload;
+    if (together && datagrams > 1) {
+      offload = write_outer_batch(headers, tunnel, n, size);
+    } else {
+      write_outer(headers, tunnel, {&rest, 1});
+    }
+    const Piece pieces[2] = {{headers, headers_length + (in_place ? n : 0)}, rest};
+    c.sink.emit({kUnderlayPort, offload, {pieces, in_place ? 1u : 2u}});
+    done += n;
+  }
+  counters_.stamped.add(datagrams, datagrams * headers_length + length);
+  counters_.instances[to.id].sent.add(datagrams, datagrams * headers_length + length);
 }
 
 }  // namespace weir

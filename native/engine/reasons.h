@@ -16,6 +16,7 @@ enum class DropReason : uint8_t {
   fragment_orphan,      // later fragment whose first one did not come in time
   fragment_overflow,    // no room to hold it
   unsupported_offload,
+  flow_table_full,      // more new streams at once than the table has spare entries for
   policy,               // a policy or the default says drop
   no_instance,          // fail: closed and nobody up
   held,                 // on_failure: hold and the stream's instance is down
@@ -35,7 +36,7 @@ enum class DropReason : uint8_t {
 
 inline constexpr std::array<std::string_view, size_t(DropReason::count_)> kDropReasonNames = {
     "runt", "truncated", "bad_ip_header", "bad_ip_length", "bad_extension", "bad_transport", "fragment_orphan",
-    "fragment_overflow", "unsupported_offload", "policy", "no_instance", "held", "too_big", "no_underlay_address",
+    "fragment_overflow", "unsupported_offload", "flow_table_full", "policy", "no_instance", "held", "too_big", "no_underlay_address",
     "return_malformed", "return_checksum", "return_unknown_path", "return_bad_index", "return_wrong_instance",
     "return_unknown_stream", "return_wrong_code", "ttl_expired", "oam"};
 

@@ -7,9 +7,10 @@
 
 namespace weir {
 
-void write_outer(uint8_t* p, const Tunnel& tunnel, std::span<const Piece> payload) {
-  uint32_t length = kUdpHeader;
-  for (const Piece& piece : payload) length += piece.length;
+namespace {
+
+// Everything but the UDP checksum, which stays zero. Returns the UDP header.
+uint8_t* write_headers(uint8_t* p, const Tunnel& tunnel, uint32_t length) {
   std::memcpy(p, tunnel.destination_mac->bytes.data(), 6);
   std::memcpy(p + 6, tunnel.source_mac->bytes.data(), 6);
   uint8_t* ip = p + kEthernetHeader;
@@ -39,8 +40,22 @@ void write_outer(uint8_t* p, const Tunnel& tunnel, std::span<const Piece> payloa
   store16(udp + 2, tunnel.encapsulation == Encapsulation::nsh ? kVxlanGpePort : kGenevePort);
   store16(udp + 4, uint16_t(length));
   store16(udp + 6, 0);
+  return udp;
+}
+
+uint64_t outer_pseudo_sum(const uint8_t* frame, bool ipv6, uint32_t length) {
+  const uint8_t* addresses = frame + kEthernetHeader + (ipv6 ? 8 : 12);
+  return checksum_pseudo(addresses, ipv6 ? 32 : 8, kIpUdp, length);
+}
+
+}  // namespace
+
+void write_outer(uint8_t* p, const Tunnel& tunnel, std::span<const Piece> payload) {
+  uint32_t length = kUdpHeader;
+  for (const Piece& piece : payload) length += piece.length;
+  uint8_t* udp = write_headers(p, tunnel, length);
   if (!tunnel.ipv6()) return;
-  uint64_t sum = checksum_add(udp, kUdpHeader, checksum_pseudo(ip + 8, 32, kIpUdp, length));
+  uint64_t sum = checksum_add(udp, kUdpHeader, outer_pseudo_sum(p, true, length));
   bool odd = false;  // pieces may have odd lengths: a byte at an odd place counts in the other half of its word
   for (const Piece& piece : payload) {
     const uint16_t part = checksum_fold(checksum_add(piece.bytes, piece.length, 0));
@@ -51,6 +66,20 @@ void write_outer(uint8_t* p, const Tunnel& tunnel, std::span<const Piece> payloa
   checksum_store(udp + 6, checksum ? checksum : 0xffff);
 }
 
+Offload write_outer_batch(uint8_t* p, const Tunnel& tunnel, uint32_t payload, uint32_t size) {
+  const uint32_t length = kUdpHeader + payload;
+  uint8_t* udp = write_headers(p, tunnel, length);
+  checksum_store(udp + 6, checksum_fold(outer_pseudo_sum(p, tunnel.ipv6(), length)));
+  Offload offload;
+  offload.flags = Offload::kNeedsChecksum;
+  offload.gso_type = Offload::kGsoUdp;
+  offload.gso_size = uint16_t(size);
+  offload.header_length = uint16_t(tunnel.outer_length());
+  offload.checksum_start = uint16_t(udp - p);
+  offload.checksum_offset = 6;
+  return offload;
+}
+
 void write_stamp(uint8_t* p, Encapsulation encapsulation, const Stamp& s, uint8_t inner_version) {
   if (encapsulation == Encapsulation::nsh) {
     write_nsh(p, {.vni = s.vni, .spi = s.spi, .si = s.si, .ttl = s.ttl, .code = s.code});
@@ -59,6 +88,54 @@ void write_stamp(uint8_t* p, Encapsulation encapsulation, const Stamp& s, uint8_
                      .endpoint = geneve_endpoint(s.vni, s.vlans),
                      .attachment = geneve_attachment(s.spi, s.si, s.answer),
                      .cookie = s.code});
+  }
+}
+
+ReturnedStamp read_returned_stamp(const uint8_t* p, uint32_t length, Encapsulation encapsulation) {
+  ReturnedStamp r;
+  auto refused = [&](DropReason reason) {
+    r.refused = reason;
+    return r;
+  };
+  if (encapsulation == Encapsulation::nsh) {
+    const std::optional<NshStamp> stamp = read_nsh(p, length);
+    if (!stamp) return refused(DropReason::return_malformed);
+    if (stamp->oam) return refused(DropReason::oam);
+    if (stamp->ttl <= 1) return refused(DropReason::ttl_expired);
+    r.ethernet = stamp->next_protocol == kNshProtocolEthernet;
+    if (!r.ethernet && stamp->next_protocol != kNshProtocolIpv4 && stamp->next_protocol != kNshProtocolIpv6)
+      return refused(DropReason::return_malformed);
+    if (stamp->si == kNshFirstIndex) return refused(DropReason::return_bad_index);
+    r.spi = stamp->spi;
+    r.length = stamp->length;
+    r.code = stamp->code;
+    r.tenant = stamp->vni;
+    r.ttl = uint8_t(stamp->ttl - 1);
+    r.step = kNshFirstIndex - stamp->si;  // the instance has counted down
+  } else {
+    const std::optional<GeneveStamp> stamp = read_geneve(p, length);
+    if (!stamp || (stamp->protocol != kEtherIpv4 && stamp->protocol != kEtherIpv6)) return refused(DropReason::return_malformed);
+    if (stamp->endpoint >> 48 || stamp->attachment >> 40) return refused(DropReason::return_malformed);
+    r.spi = uint32_t(stamp->attachment >> 16) & 0xffffff;
+    r.length = stamp->length;
+    r.code = stamp->cookie;
+    r.tenant = uint32_t(stamp->endpoint) & 0xffffff;
+    r.vlans = uint32_t(stamp->endpoint >> 24);
+    r.step = kNshFirstIndex - (uint32_t(stamp->attachment >> 8) & 255) + 1;  // the header comes back unchanged
+  }
+  return r;
+}
+
+void advance_stamp(uint8_t* p, Encapsulation encapsulation, const ReturnedStamp& read, uint32_t step) {
+  const uint8_t si = uint8_t(kNshFirstIndex - step);
+  if (encapsulation == Encapsulation::nsh) {
+    store16(p + kNshTtlWord, uint16_t((load16(p + kNshTtlWord) & 0xf03f) | read.ttl << 6));
+    p[kNshPathWord + 3] = si;
+  } else {
+    write_geneve(p, {.protocol = load16(p + 2),
+                     .endpoint = geneve_endpoint(read.tenant, read.vlans),
+                     .attachment = geneve_attachment(read.spi, si, read.spi & 1),
+                     .cookie = read.code});
   }
 }
 

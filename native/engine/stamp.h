@@ -1,11 +1,13 @@
 // Writing the outer headers and the stamp, and reading them back: nsh and geneve alike.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "engine/address.h"
 #include "engine/frame.h"
 #include "engine/program.h"
+#include "engine/reasons.h"
 #include "wire/geneve.h"
 #include "wire/vxlan_nsh.h"
 
@@ -33,6 +35,13 @@ inline constexpr uint16_t tunnel_source_port(uint32_t code) { return uint16_t(49
 // zero over IPv4 and computed over IPv6 (RFC 768, RFC 8200 section 8.1).
 void write_outer(uint8_t* p, const Tunnel& tunnel, std::span<const Piece> payload);
 
+// The most that one write of many datagrams may hold: kernels before 6.10 take 64 of them, and an IP packet has 16 bits of length.
+inline constexpr uint32_t kBatchDatagrams = 64, kBatchPayload = 65535 - 40 - 8;
+
+// The same for `payload` bytes that are datagrams of `size` bytes each (the last may be shorter): one frame that the kernel
+// or the device cuts (UDP_L4), and whose UDP checksum it completes. Returns the offload header to send it with.
+Offload write_outer_batch(uint8_t* p, const Tunnel& tunnel, uint32_t payload, uint32_t size);
+
 struct Stamp {
   uint32_t vni = 0;    // tenant
   uint32_t vlans = 0;  // outer VLAN id << 12 | inner: part of Geneve's endpoint, since its inner packet has no tags
@@ -49,6 +58,26 @@ inline constexpr uint64_t geneve_endpoint(uint32_t tenant, uint32_t vlans) { ret
 inline constexpr uint32_t stamp_length(Encapsulation e) { return e == Encapsulation::nsh ? kNshStamp : kGeneveStamp; }
 // `inner_version`: 4 or 6, for Geneve's protocol type.
 void write_stamp(uint8_t* p, Encapsulation encapsulation, const Stamp& stamp, uint8_t inner_version);
+
+// A stamp as an instance sends it back. Offsets count from the VXLAN-GPE or Geneve header.
+struct ReturnedStamp {
+  std::optional<DropReason> refused;
+  uint32_t length = 0;  // bytes of the stamp
+  uint32_t spi = 0, code = 0, tenant = 0, vlans = 0;
+  uint32_t step = 0;    // visits done, the one it comes from included
+  uint8_t ttl = kNshFirstTtl;
+  bool ethernet = false;  // what follows is a frame, else an IP packet
+
+  // Whether the two say the same of their packets.
+  bool same(const ReturnedStamp& o) const {
+    return !refused && !o.refused && length == o.length && spi == o.spi && code == o.code && tenant == o.tenant && vlans == o.vlans &&
+           step == o.step && ttl == o.ttl && ethernet == o.ethernet;
+  }
+};
+
+ReturnedStamp read_returned_stamp(const uint8_t* p, uint32_t length, Encapsulation encapsulation);
+// Makes a returned stamp the one for visit `step` of the same path, where it lies.
+void advance_stamp(uint8_t* p, Encapsulation encapsulation, const ReturnedStamp& read, uint32_t step);
 
 // A stamped datagram as it came from the underlay. Offsets count from the start of the frame.
 struct StampedFrame {

@@ -49,7 +49,11 @@ void ServiceNode::verdicts(std::shared_ptr<NodeBatch> batch, std::vector<NodeVer
   eventfd_write(wake_, 1);
 }
 
-void ServiceNode::receive(PortId, Frame& frame) {
+void ServiceNode::receive(PortId, std::span<Frame> frames) {
+  for (Frame& frame : frames) receive(frame);
+}
+
+void ServiceNode::receive(Frame& frame) {
   const StampedFrame outer = read_outer(frame);
   if (outer.result == StampedFrame::Result::not_ours || outer.destination != address_) return;
   counters_.received.add(frame.length);

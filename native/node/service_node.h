@@ -55,7 +55,8 @@ class ServiceNode final : Receiver, Sink {
   const Port& port() const { return *port_; }
 
  private:
-  void receive(PortId port, Frame& frame) override;
+  void receive(PortId port, std::span<Frame> frames) override;
+  void receive(Frame& frame);
   uint8_t* scratch(uint32_t n) override { return arena_.take(n); }
   void emit(const OutFrame& frame) override { port_->send(frame); }
   void collect(Frame& frame, const StampedFrame& outer);

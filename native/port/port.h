@@ -1,6 +1,7 @@
 // A port moves frames between the outside and a pipeline: it receives batches and sends frames.
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "engine/frame.h"
@@ -10,12 +11,21 @@ namespace weir {
 struct PortCounters {
   uint64_t rx_frames = 0, rx_bytes = 0, rx_dropped = 0;  // rx_dropped: lost by the kernel before we saw them
   uint64_t tx_frames = 0, tx_bytes = 0, tx_errors = 0;
+  bool cuts = false;  // the kernel has refused super-frames here: they are cut before they are sent
+
+  void add(const PortCounters& o) {
+    rx_frames += o.rx_frames, rx_bytes += o.rx_bytes, rx_dropped += o.rx_dropped;
+    tx_frames += o.tx_frames, tx_bytes += o.tx_bytes, tx_errors += o.tx_errors;
+    cuts |= o.cuts;
+  }
 };
 
 class Receiver {
  public:
   virtual ~Receiver() = default;
-  virtual void receive(PortId port, Frame& frame) = 0;
+  // Never more than kMostFrames at a time.
+  static constexpr uint32_t kMostFrames = 16;
+  virtual void receive(PortId port, std::span<Frame> frames) = 0;
 };
 
 class Port {
@@ -30,6 +40,8 @@ class Port {
   // Queues a frame; flush() hands everything queued to the kernel.
   virtual void send(const OutFrame& frame) = 0;
   virtual void flush() = 0;
+  // Whether it takes super-frames of this kind (Offload::kGso…).
+  virtual bool carries(uint8_t /*gso*/) const { return false; }
   // May be called from any thread.
   virtual PortCounters counters() const = 0;
   // Why the port can't go on (its interface is gone, …); empty while all is well.

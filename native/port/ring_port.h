@@ -5,7 +5,9 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -19,6 +21,10 @@ struct RingOptions {
   std::string interface;
   uint32_t blocks = 32;       // of 1 MiB each; what a burst may hold while the thread is not running
   bool stamped_only = false;  // take only UDP to the stamp's ports: the rest of an underlay never leaves the kernel
+  // One of several ports on this interface, each of which gets its share of the streams (PACKET_FANOUT_HASH: both directions
+  // of a stream to the same one). The first has no group yet, the others give what its fanout_group() says.
+  bool fanout = false;
+  std::optional<uint16_t> fanout_group;
 };
 
 class RingPort final : public Port {
@@ -34,15 +40,19 @@ class RingPort final : public Port {
   void flush() override;
   PortCounters counters() const override;
   std::string failure() const override;
+  bool carries(uint8_t gso) const override { return !(refused_.load(std::memory_order_relaxed) >> gso & 1); }
+  uint16_t fanout_group() const { return fanout_group_; }
 
  private:
   static constexpr uint32_t kBlockBytes = 1 << 20;
   static constexpr uint32_t kReserve = 192;  // headroom asked of the kernel, for outer headers and stamp
-  static constexpr uint32_t kBatch = 256, kPieces = 4 * kBatch;
+  static constexpr uint32_t kBatch = 256, kPieces = 16 * kBatch;
 
   RingPort() = default;
   std::string set_up(const RingOptions& options);
+  std::string join_fanout(const RingOptions& options);
   Frame frame_at(uint8_t* header);
+  bool send_cut(uint32_t queued);
 
   int fd_ = -1;
   std::string interface_;
@@ -55,6 +65,8 @@ class RingPort final : public Port {
   std::vector<iovec> pieces_;
   std::vector<Offload> offloads_;
   uint32_t queued_ = 0, queued_pieces_ = 0;
+  std::atomic<uint32_t> refused_{0};  // a bit for each Offload::kGso… that the kernel did not take
+  uint16_t fanout_group_ = 0;
 
   Counter rx_frames_, rx_bytes_, tx_frames_, tx_bytes_, tx_errors_;
   mutable Counter rx_dropped_;

@@ -25,46 +25,71 @@ TEST_CASE("the table agrees with a map through random inserts, finds and erasure
     std::mt19937 random(7);
     auto hash = [&](uint32_t n) { return (uint64_t(n) * 0x9e3779b97f4a7c15) & spread; };
     for (int i = 0; i < 20'000; i++) {
+      table.epochs().pass(0);
       const uint32_t n = random() % 400;
       Flow* found = table.find(key(n), hash(n));
       const auto expected = model.find(n);
       REQUIRE(found == (expected == model.end() ? nullptr : expected->second));
+      std::lock_guard lock(table.lock());
       if (found) {
-        table.erase(found);
+        table.remove(found);
         model.erase(expected);
       } else if (!table.full()) {
-        model[n] = table.insert(key(n), hash(n), uint64_t(i));
+        Flow* flow = table.allocate(key(n), hash(n), uint64_t(i));
+        REQUIRE(flow);
+        table.publish(flow, hash(n));
+        model[n] = flow;
       }
       REQUIRE(table.size() == model.size());
     }
+    CHECK(table.high_water() <= 256 + 2);  // entries are used again
   }
 }
 
-TEST_CASE("streams leave in order of idleness, each class by its own timeout") {
+TEST_CASE("an entry taken out is used again only when every reader has passed") {
+  FlowTable table(4);
+  table.epochs().pass(0);
+  table.epochs().pass(1);
+  Flow* flow = table.allocate(key(1), 1, 0);
+  table.publish(flow, 1);
+  table.remove(flow);
+  CHECK(table.allocate(key(2), 2, 0) != flow);
+  table.epochs().pass(0);
+  CHECK(table.allocate(key(3), 3, 0) != flow);  // reader 1 may still hold it
+  table.epochs().leave(1);
+  CHECK(table.allocate(key(4), 4, 0) == flow);
+}
+
+TEST_CASE("the idlest stream of a small table is the one to give up") {
   FlowTable table(8);
+  for (uint32_t i = 1; i <= 8; i++) {
+    Flow* flow = table.allocate(key(i), i, i == 5 ? 1 : 100 + i);
+    table.publish(flow, i);
+  }
+  CHECK(table.full());
+  CHECK(table.idlest()->key == key(5));
+}
+
+TEST_CASE("each class of stream is idle by its own timeout") {
   constexpr uint64_t kSecond = 1'000'000'000;
-  Flow* tcp = table.insert(key(1), 1, 0);
-  table.touch(tcp, IdleClass::tcp, 0);
-  Flow* udp = table.insert(key(2), 2, 10 * kSecond);
-  Flow* other = table.insert(key(3), 3, 20 * kSecond);
-  table.touch(udp, IdleClass::other, 30 * kSecond);
   const IdleTimeouts idle;
-  CHECK(table.expired(60 * kSecond, idle) == nullptr);
-  CHECK(table.idlest() == tcp);
-  CHECK(table.expired(141 * kSecond, idle) == other);
-  table.erase(other);
-  CHECK(table.expired(141 * kSecond, idle) == nullptr);
-  CHECK(table.expired(151 * kSecond, idle) == udp);
-  table.touch(tcp, IdleClass::closed, 200 * kSecond);
-  table.erase(udp);
-  CHECK(table.expired(204 * kSecond, idle) == nullptr);
-  CHECK(table.expired(205 * kSecond, idle) == tcp);
+  Flow tcp, udp;
+  tcp.key = key(1);
+  udp.key.tenant_protocol = 17;
+  CHECK(!idle_over(tcp, 349 * kSecond, idle));
+  CHECK(idle_over(tcp, 350 * kSecond, idle));
+  tcp.tcp = TcpState::closed;
+  CHECK(idle_over(tcp, 5 * kSecond, idle));
+  CHECK(!idle_over(udp, 119 * kSecond, idle));
+  CHECK(idle_over(udp, 120 * kSecond, idle));
 }
 
 TEST_CASE("pins of long chains stand beside the entry") {
   FlowTable table(4);
-  Flow* flow = table.insert(key(1), 1, 0);
+  Flow* flow = table.allocate(key(1), 1, 0);
   for (uint32_t i = 0; i < kMaxHops; i++) CHECK(table.pin(flow, i) == kNoInstance);
-  for (uint32_t i = 0; i < kMaxHops; i++) table.set_pin(flow, i, uint16_t(i * 3));
+  table.change_route(flow, [&](Route& r) {
+    for (uint32_t i = 0; i < kMaxHops; i++) table.set_pin(flow, r, i, uint16_t(i * 3));
+  });
   for (uint32_t i = 0; i < kMaxHops; i++) CHECK(table.pin(flow, i) == i * 3);
 }

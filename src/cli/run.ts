@@ -19,7 +19,6 @@ async function run(file: string, socketOption: string | undefined): Promise<void
   const configuration = configurationFrom(file);
   requireNetRaw();
   const log = createLogger(configuration.log.level);
-  if (typeof configuration.workers === 'number' && configuration.workers > 1) log.warn(`workers: ${configuration.workers} asked for; this version uses one`);
   const { dataplane, release } = await startOnHost(configuration, log);
 
   let stopping = false;

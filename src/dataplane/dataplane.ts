@@ -3,6 +3,7 @@
  * program and swaps it, or changes nothing.
  */
 import { randomBytes } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import type { ChainConfig, Configuration } from '../config/configuration.js';
 import { MAX_HOPS } from '../config/limits.js';
 import { Failure } from '../failure.js';
@@ -16,6 +17,7 @@ import { Paths } from './paths.js';
 import { startRing, type Runner } from './runner.js';
 import { holdStampPorts } from './udp-sink.js';
 
+const MAX_WORKERS = 8;
 const RESOLVE_TIMEOUT_MS = 2000;
 const UPKEEP_MS = 1000;
 
@@ -57,6 +59,7 @@ export class Dataplane {
   #runner!: Runner;
   #program!: NativeProgram;
   #changes: Promise<unknown> = Promise.resolve();
+  readonly #cutting = new Set<string>();
   #upkeep: NodeJS.Timeout | null = null;
 
   private constructor(
@@ -181,6 +184,11 @@ export class Dataplane {
   async upkeep(nowMs = Date.now()): Promise<void> {
     try {
       const counters = this.#runner.counters();
+      for (const row of counters.ports) {
+        if (!row.cuts || this.#cutting.has(row.interface)) continue;
+        this.#cutting.add(row.interface);
+        this.log.warn(`interface ${row.interface}: the kernel refuses super-frames there; they are cut before they are sent, which costs speed`);
+      }
       const addresses = this.#configuration.services.flatMap((service) => service.instances.map((instance) => instance.address));
       if (this.surroundings.neighbours.refresh(addresses)) await this.#change('neighbours changed', () => undefined);
 
@@ -211,6 +219,8 @@ export class Dataplane {
   }
 }
 
+const workersOf = ({ workers }: Configuration): number => (workers === 'auto' ? Math.min(availableParallelism(), MAX_WORKERS) : workers);
+
 /** Starts a dataplane on this host. Its second value lets go of what is held beside the dataplane. */
 export async function startOnHost(configuration: Configuration, log: Logger): Promise<{ dataplane: Dataplane; release: () => void }> {
   const host = inspectHost(configuration);
@@ -224,7 +234,7 @@ export async function startOnHost(configuration: Configuration, log: Logger): Pr
       if (missing.length > 0) log.warn({ addresses: missing }, `no neighbour answers for these instances yet: they get no packets until one does`);
     }
     const startRunner = async (program: NativeProgram): Promise<Runner> => {
-      const options = { flowsMax: configuration.flows.max, interfaces: host.interfaces, program };
+      const options = { flowsMax: configuration.flows.max, workers: workersOf(configuration), interfaces: host.interfaces, program };
       if (configuration.port === 'ring') return startRing(options);
       const { PcapRunner } = await import('./ports/pcap-port.js');
       return new PcapRunner(options);

@@ -195,6 +195,8 @@ export interface NativeCounters {
     readonly txFrames: number;
     readonly txBytes: number;
     readonly txErrors: number;
+    /** The kernel refused super-frames on this interface: they are cut before they are sent. */
+    readonly cuts: boolean;
   }[];
 }
 
@@ -221,8 +223,9 @@ export interface NativeEngine {
   counters(): NativeCounters;
 }
 
-/** The `ring` ports and the pipeline on a thread of their own. Every method returns at once; the worker serves between batches. */
+/** The `ring` ports and the pipeline on threads of their own. Every method returns at once; a worker serves it between batches. */
 export interface NativeWorker {
+  /** In force at once for what comes next; resolves when every worker has taken it up. */
   install(program: NativeProgram): Promise<void>;
   flows(cursor: number, max: number): Promise<FlowPage>;
   describe(tuple: Tuple): Promise<NativeDecision>;
@@ -233,6 +236,8 @@ export interface NativeWorker {
 }
 
 export interface NativeWorkerOptions extends EngineOptions {
+  /** Threads, 1 to 8. With more than one the kernel shares the streams out among them (PACKET_FANOUT_HASH). */
+  readonly workers: number;
   /** Interface names by port number: underlay (null where no chain needs one), then in/out of each capture. */
   readonly interfaces: readonly (string | null)[];
   readonly program: NativeProgram;

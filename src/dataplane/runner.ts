@@ -1,4 +1,4 @@
-/** What carries a program out: the native worker on its own thread, or the pcap port on this one. */
+/** What carries a program out: native workers on their own threads, or the pcap port on this one. */
 import { native, type FlowPage, type NativeCounters, type NativeDecision, type NativeProgram, type Tuple } from './native.js';
 
 export interface Runner {
@@ -13,6 +13,8 @@ export interface Runner {
 
 export interface RunnerOptions {
   readonly flowsMax: number;
+  /** Threads of the ring port; the others have one. */
+  readonly workers: number;
   /** By port number: underlay or null, then `in` and `out` of each capture. */
   readonly interfaces: readonly (string | null)[];
   readonly program: NativeProgram;

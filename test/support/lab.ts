@@ -172,7 +172,7 @@ export class Lab {
   }
 
   /** tcpdump of stamped frames at an instance; stop() gives the file and fails if the kernel lost any of it. */
-  async capture(host: string, device = 'eth0', filter = 'udp port 4790 or udp port 6081', snap = 220): Promise<{ file: string; stop: () => Promise<string> }> {
+  async capture(host: string, device = 'eth0', filter = 'udp port 4790 or udp port 6081', snap = 262_144): Promise<{ file: string; stop: () => Promise<string> }> {
     const file = join(this.directory, `${host}-${device}-${Date.now()}.pcap`);
     const tcpdump = await this.start(host, ['tcpdump', '-Z', 'root', '-i', device, '-s', String(snap), '-B', '65536', '--immediate-mode', '-U', '-w', file, filter], /listening on/);
     const stop = async (): Promise<string> => {

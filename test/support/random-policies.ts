@@ -60,12 +60,13 @@ function randomMatch(random: Random): MatchConfig {
   };
 }
 
-export function randomPolicies(random: Random, most: number): PolicyConfig[] {
+/** Up to so many; some go to one of the chains. */
+export function randomPolicies(random: Random, most: number, chains: readonly string[] = []): PolicyConfig[] {
   return Array.from({ length: 1 + random.below(most) }, (_, i) => ({
     name: `p${i}`,
     priority: random.chance(0.7) ? 0 : random.below(3) - 1,
     match: randomMatch(random),
-    action: random.pick([{ kind: 'pass' } as const, { kind: 'drop' } as const]),
+    action: random.pick<PolicyConfig['action']>([{ kind: 'pass' }, { kind: 'drop' }, ...chains.map((chain) => ({ kind: 'chain' as const, chain }))]),
   }));
 }
 

@@ -2,7 +2,7 @@
  * Reads captures that tcpdump made at instances: which stamped packet arrived there when. Written for the tests from the RFCs,
  * and not from weir's own code.
  */
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 
 export interface Arrival {
   readonly host: string;
@@ -32,13 +32,59 @@ function* records(file: string): Generator<{ timeUs: number; bytes: Buffer }> {
   }
 }
 
-function readStamp(udp: Buffer, port: number): { spi: number; si: number; code: number; inner: Buffer; ethernet: boolean } | null {
+const PCAP_HEADER_BYTES = 24;
+
+/** The datagrams of a frame: a super-frame (UDP segmentation offload) holds many, one behind the other. */
+function* datagrams(frame: Buffer): Generator<Buffer> {
+  const udp = frame.subarray(34);
+  const nsh = udp.readUInt16BE(2) === 4790;
+  const end = Math.min(udp.readUInt16BE(4), udp.length);
+  for (let at = 8; at < end; ) {
+    const stamp = nsh ? 8 + ((udp[at + 9] ?? 0) & 63) * 4 : 8 + ((udp[at] ?? 0) & 63) * 4;
+    let ip = at + stamp;
+    if (nsh) {
+      ip += 12;
+      while ([0x8100, 0x88a8].includes(udp.readUInt16BE(ip))) ip += 4;
+      ip += 2;
+    }
+    const length = (udp[ip] ?? 0) >> 4 === 4 ? udp.readUInt16BE(ip + 2) : 40 + udp.readUInt16BE(ip + 4);
+    // What is no IP packet (ARP and the like) fills its datagram.
+    const known = [0x0800, 0x86dd].includes(nsh ? udp.readUInt16BE(ip - 2) : udp.readUInt16BE(at + 2));
+    const next = known ? ip + length : end;
+    yield udp.subarray(at, Math.min(next, end));
+    at = next;
+  }
+}
+
+const isStamped = (frame: Buffer): boolean => frame.length >= 42 && frame.readUInt16BE(12) === 0x0800 && frame[23] === 17 && [4790, 6081].includes(frame.readUInt16BE(36));
+
+/** Writes each datagram of a capture as a frame of its own, as a network card puts them on the wire; at most `most` of them. */
+export function onTheWire(file: string, out: string, most: number): void {
+  const written = openSync(out, 'w');
+  writeSync(written, readFileSync(file).subarray(0, PCAP_HEADER_BYTES));
+  let count = 0;
+  for (const { timeUs, bytes } of records(file)) {
+    if (!isStamped(bytes)) continue;
+    for (const datagram of datagrams(bytes)) {
+      if (count++ >= most) break;
+      const frame = Buffer.concat([bytes.subarray(0, 42), datagram]);
+      frame.writeUInt16BE(frame.length - 14, 16);
+      frame.writeUInt16BE(frame.length - 34, 38);
+      const header = Buffer.alloc(16);
+      [Math.floor(timeUs / 1e6), timeUs % 1e6, frame.length, frame.length].forEach((value, i) => header.writeUInt32LE(value, 4 * i));
+      writeSync(written, Buffer.concat([header, frame]));
+    }
+  }
+  closeSync(written);
+}
+
+function readStamp(datagram: Buffer, port: number): { spi: number; si: number; code: number; inner: Buffer; ethernet: boolean } | null {
   if (port === 4790) {
-    const nsh = udp.subarray(16);
+    const nsh = datagram.subarray(8);
     const length = ((nsh[1] ?? 0) & 63) * 4;
     return { spi: nsh.readUIntBE(4, 3), si: nsh[7] ?? 0, code: nsh.readUInt32BE(12), inner: nsh.subarray(length), ethernet: true };
   }
-  const geneve = udp.subarray(8);
+  const geneve = datagram;
   const length = 8 + ((geneve[0] ?? 0) & 63) * 4;
   let spi = 0;
   let si = 0;
@@ -78,19 +124,20 @@ function identify(ip: Buffer): { stream: string; packet: string } {
 export function arrivals(file: string, host: string, address: string): Arrival[] {
   const found: Arrival[] = [];
   for (const { timeUs, bytes } of records(file)) {
-    if (bytes.readUInt16BE(12) !== 0x0800 || address4(bytes, 30) !== address) continue;
-    const udp = bytes.subarray(34);
-    const stamp = readStamp(udp, udp.readUInt16BE(2));
-    if (stamp === null) continue;
-    let ip = stamp.inner;
-    if (stamp.ethernet) {
-      let at = 12;
-      while ([0x8100, 0x88a8].includes(ip.readUInt16BE(at))) at += 4;
-      if (![0x0800, 0x86dd].includes(ip.readUInt16BE(at))) continue;
-      ip = ip.subarray(at + 2);
+    if (!isStamped(bytes) || address4(bytes, 30) !== address) continue;
+    for (const datagram of datagrams(bytes)) {
+      const stamp = readStamp(datagram, bytes.readUInt16BE(36));
+      if (stamp === null) continue;
+      let ip = stamp.inner;
+      if (stamp.ethernet) {
+        let at = 12;
+        while ([0x8100, 0x88a8].includes(ip.readUInt16BE(at))) at += 4;
+        if (![0x0800, 0x86dd].includes(ip.readUInt16BE(at))) continue;
+        ip = ip.subarray(at + 2);
+      }
+      const { spi, si, code } = stamp;
+      found.push({ host, timeUs, from: address4(bytes, 26), to: address, spi, si, code, ...identify(ip) });
     }
-    const { spi, si, code } = stamp;
-    found.push({ host, timeUs, from: address4(bytes, 26), to: address, spi, si, code, ...identify(ip) });
   }
   return found;
 }

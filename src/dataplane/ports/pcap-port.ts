@@ -25,6 +25,7 @@ interface PortState {
   txFrames: number;
   txBytes: number;
   txErrors: number;
+  readonly cuts: false;
 }
 
 export class PcapRunner implements Runner {
@@ -55,7 +56,7 @@ export class PcapRunner implements Runner {
     const link = handle.open(name, port === 0 ? UNDERLAY_FILTER : 'inbound', KERNEL_BUFFER_BYTES, buffer);
     if (link !== 'ETHERNET') throw new Error(`interface ${name}: the pcap port needs Ethernet, this is ${link}`);
     handle.setMinBytes?.(0);
-    const state: PortState = { interface: name, cap: handle, rxFrames: 0, rxBytes: 0, rxDropped: 0, txFrames: 0, txBytes: 0, txErrors: 0 };
+    const state: PortState = { interface: name, cap: handle, rxFrames: 0, rxBytes: 0, rxDropped: 0, txFrames: 0, txBytes: 0, txErrors: 0, cuts: false };
     // The buffer is overwritten by the next packet: everything happens before the handler returns.
     handle.on('packet', (bytes, truncated) => {
       state.rxFrames++;

@@ -1,0 +1,208 @@
+// Super-frames: out to an instance as one write of datagrams, back as such, joined to one super-frame again at the end.
+#include <doctest/doctest.h>
+
+#include <deque>
+
+#include "engine/cut_frame.h"
+#include "frames.h"
+#include "node/stamped_datagram.h"
+#include "wire/checksum.h"
+#include "wire/ethernet.h"
+
+using namespace weir;
+using namespace weir::test;
+
+namespace {
+
+// A sink whose ports take super-frames, as the ring port does.
+class Carrying final : public Sink {
+ public:
+  uint8_t* scratch(uint32_t n) override { return inner.scratch(n); }
+  void emit(const OutFrame& frame) override { inner.emit(frame); }
+  bool carries(PortId, uint8_t) const override { return true; }
+  FrameCollector inner;
+};
+
+std::vector<CollectedFrame> carry(Engine& engine, PortId port, const Bytes& bytes, const Offload& offload = {}) {
+  Bytes copy(192);
+  copy.insert(copy.end(), bytes.begin(), bytes.end());
+  Frame frame{copy.data() + 192, uint32_t(bytes.size()), uint32_t(bytes.size()), 192, offload, false};
+  Carrying sink;
+  engine.process(1, port, frame, sink);
+  return std::move(sink.inner.frames());
+}
+
+// TCP over IPv4 or IPv6, `payload` bytes that count up, checksum left to the hardware, segments of `mss`.
+Bytes super_frame(uint32_t payload, bool ipv6 = false, uint8_t flags = Tcp::kAck) {
+  Bytes f = hex(ipv6 ? "0200000000bb0200000000aa86dd600000000000064020010db800000000000000000000000220010db8000200000000000000000002"
+                     : "0200000000bb0200000000aa0800450000000007400040060000" "0a010002" "0a020002");
+  const uint32_t ip_header = ipv6 ? 40 : 20, l4 = 14 + ip_header;
+  f.resize(l4 + 32 + payload);
+  store16(&f[l4], 40000);
+  store16(&f[l4 + 2], 80);
+  store32(&f[l4 + 4], 0xfffffff0);  // the sequence number wraps within the frame
+  store32(&f[l4 + 8], 77);
+  f[l4 + 12] = 0x80;
+  f[l4 + 13] = flags;
+  store16(&f[l4 + 14], 500);
+  std::memcpy(&f[l4 + 20], "\x01\x01\x08\x0a\0\0\0\1\0\0\0\2", 12);
+  for (uint32_t i = 0; i < payload; i++) f[l4 + 32 + i] = uint8_t(i * 7 + i / 256);
+  if (ipv6) {
+    store16(&f[18], uint16_t(32 + payload));
+    checksum_store(&f[l4 + 16], checksum_fold(checksum_pseudo(&f[22], 32, kIpTcp, 32 + payload)));
+  } else {
+    store16(&f[16], uint16_t(f.size() - 14));
+    Ipv4::finish(&f[14]);
+    checksum_store(&f[l4 + 16], checksum_fold(checksum_pseudo(&f[26], 8, kIpTcp, 32 + payload)));
+  }
+  return f;
+}
+
+Offload tcp_offload(uint16_t mss, bool ipv6 = false) {
+  return {Offload::kNeedsChecksum, ipv6 ? Offload::kGsoTcp6 : Offload::kGsoTcp4, uint16_t(ipv6 ? 86 : 66), mss, uint16_t(ipv6 ? 54 : 34), 16};
+}
+
+// Turned round by an instance, as one frame.
+CollectedFrame turned(CollectedFrame f) {
+  Frame frame{f.bytes.data(), uint32_t(f.bytes.size()), uint32_t(f.bytes.size()), 0, f.offload, false};
+  uint32_t datagrams;
+  REQUIRE(turn_round(frame, read_outer(frame), datagrams) == NodeDrop::count_);
+  return f;
+}
+
+bool partial_udp_checksum_ok(const CollectedFrame& f) {
+  const uint32_t udp = f.offload.checksum_start;
+  uint16_t stored;
+  std::memcpy(&stored, &f.bytes[udp + 6], 2);
+  const uint32_t length = load16(&f.bytes[udp + 4]);
+  return udp + length == f.bytes.size() && stored == checksum_fold(checksum_pseudo(&f.bytes[26], 8, kIpUdp, length));
+}
+
+// The frames that a receiver sees of what was delivered.
+std::vector<Bytes> cut(const std::vector<CollectedFrame>& frames) {
+  std::vector<Bytes> out;
+  for (const CollectedFrame& f : frames) {
+    if (f.offload.gso() == Offload::kGsoNone) {
+      out.push_back(f.bytes);
+      continue;
+    }
+    const Piece piece{f.bytes.data(), uint32_t(f.bytes.size())};
+    FrameCollector sink;
+    REQUIRE(cut_frame({f.port, f.offload, {&piece, 1}}, sink, [&](const OutFrame& frame) { sink.emit(frame); }));
+    for (const CollectedFrame& c : sink.frames()) out.push_back(c.bytes);
+  }
+  return out;
+}
+
+// All the way: capture, first instance, second instance, out.
+struct Journey {
+  std::vector<CollectedFrame> to_first, to_second, delivered;
+};
+
+Journey travel(Engine& engine, const Bytes& frame, const Offload& offload) {
+  Journey j;
+  j.to_first = carry(engine, 1, frame, offload);
+  for (const CollectedFrame& f : j.to_first)
+    for (CollectedFrame& g : carry(engine, 0, turned(f).bytes, f.offload)) j.to_second.push_back(std::move(g));
+  for (const CollectedFrame& f : j.to_second)
+    for (CollectedFrame& g : carry(engine, 0, turned(f).bytes, f.offload)) j.delivered.push_back(std::move(g));
+  return j;
+}
+
+}  // namespace
+
+TEST_CASE("a super-frame is one write to each instance and one super-frame at the end") {
+  for (const Encapsulation encapsulation : {Encapsulation::nsh, Encapsulation::geneve}) {
+    for (const bool ipv6 : {false, true}) {
+      Engine engine({1000});
+      engine.install(program(encapsulation));
+      const Bytes frame = super_frame(20'000, ipv6);
+      const Offload offload = tcp_offload(1300, ipv6);
+      const Journey j = travel(engine, frame, offload);
+      REQUIRE(j.to_first.size() == 1);
+      CHECK(j.to_first[0].offload.gso() == Offload::kGsoUdp);
+      CHECK(partial_udp_checksum_ok(j.to_first[0]));
+      REQUIRE(j.to_second.size() == 1);
+      CHECK(j.to_second[0].offload.gso_size == j.to_first[0].offload.gso_size);
+      CHECK(partial_udp_checksum_ok(j.to_second[0]));
+      CHECK(j.to_second[0].bytes.size() == j.to_first[0].bytes.size());
+      REQUIRE(j.delivered.size() == 1);
+      CHECK(j.delivered[0].offload.gso_size == 1300);
+      CHECK(j.delivered[0].bytes == frame);  // with the same partial checksum
+      CHECK(engine.counters().stamped.packets.get() == 2 * 16);
+      CHECK(engine.counters().delivered.packets.get() == 16);
+    }
+  }
+}
+
+TEST_CASE("what a receiver sees is the same with and without super-frames") {
+  for (const uint32_t payload : {1u, 1300u, 1301u, 2600u, 40'000u, 65'000u}) {
+    for (const uint8_t flags : {Tcp::kAck, uint8_t(Tcp::kAck | Tcp::kPsh), uint8_t(Tcp::kAck | Tcp::kFin), uint8_t(Tcp::kAck | Tcp::kCwr), uint8_t(Tcp::kSyn | Tcp::kAck)}) {
+      Engine carrying({1000}), plain({1000});
+      for (Engine* e : {&carrying, &plain}) e->install(program(Encapsulation::nsh));
+      const Bytes frame = super_frame(payload, false, flags);
+      const std::vector<Bytes> got = cut(travel(carrying, frame, tcp_offload(1300)).delivered);
+      std::vector<Bytes> expected;
+      std::deque<CollectedFrame> way;
+      for (CollectedFrame& f : process(plain, 1, frame, tcp_offload(1300))) way.push_back(std::move(f));
+      while (!way.empty()) {
+        const CollectedFrame f = std::move(way.front());
+        way.pop_front();
+        if (f.port != kUnderlayPort) {
+          expected.push_back(f.bytes);
+          continue;
+        }
+        for (CollectedFrame& g : process(plain, 0, turned(f).bytes)) way.push_back(std::move(g));
+      }
+      CHECK(got == expected);
+    }
+  }
+}
+
+TEST_CASE("a write holds at most 64 datagrams and 64 KiB") {
+  Engine engine({1000});
+  engine.install(program(Encapsulation::nsh));
+  uint32_t datagrams = 0;
+  for (const CollectedFrame& f : carry(engine, 1, super_frame(50'000), tcp_offload(500))) {
+    const uint32_t n = (uint32_t(f.bytes.size()) - 42 + f.offload.gso_size - 1) / f.offload.gso_size;
+    CHECK(n <= 64);
+    CHECK(f.bytes.size() <= 65535);
+    datagrams += n;
+  }
+  CHECK(datagrams == 100);
+}
+
+TEST_CASE("a segment that an instance damaged is never hidden behind a new checksum") {
+  Engine engine({1000});
+  engine.install(program(Encapsulation::nsh));
+  std::vector<CollectedFrame> out = carry(engine, 1, super_frame(13'000), tcp_offload(1300));
+  REQUIRE(out.size() == 1);
+  CollectedFrame second = turned(carry(engine, 0, turned(out[0]).bytes, out[0].offload).at(0));
+  const uint32_t size = second.offload.gso_size;
+  for (const uint32_t damaged : {0u, 4u, 9u}) {
+    CollectedFrame bad = second;
+    bad.bytes[42 + damaged * size + 24 + 66 + 100] ^= 1;
+    const std::vector<Bytes> frames = cut(carry(engine, 0, bad.bytes, bad.offload));
+    REQUIRE(frames.size() == 10);
+    for (uint32_t i = 0; i < 10; i++) {
+      const Packet p = parse_frame({const_cast<uint8_t*>(frames[i].data()), uint32_t(frames[i].size()), uint32_t(frames[i].size()), 0, {}, false});
+      const uint64_t pseudo = checksum_pseudo(&frames[i][26], 8, kIpTcp, p.end - p.transport);
+      const bool ok = checksum_fold(checksum_add(&frames[i][p.transport], p.end - p.transport, pseudo)) == 0xffff;
+      CHECK(ok == (i != damaged));
+    }
+  }
+}
+
+TEST_CASE("a batch of several streams, or with a bad datagram in it, is taken apart") {
+  Engine engine({1000});
+  engine.install(program(Encapsulation::nsh));
+  std::vector<CollectedFrame> out = carry(engine, 1, super_frame(13'000), tcp_offload(1300));
+  CollectedFrame back = turned(out.at(0));
+  back.bytes[42 + 3 * back.offload.gso_size + kNshPathWord + 3] = 7;  // an index that the path does not have
+  const std::vector<CollectedFrame> next = carry(engine, 0, back.bytes, back.offload);
+  REQUIRE(next.size() == 2);  // three and six datagrams
+  CHECK(next[0].bytes.size() == 42 + 3 * back.offload.gso_size);
+  CHECK(next[1].bytes.size() == 42 + 6 * back.offload.gso_size);
+  for (const CollectedFrame& f : next) CHECK(partial_udp_checksum_ok(f));
+  CHECK(dropped(engine, DropReason::return_bad_index) == 1);
+}
