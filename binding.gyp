@@ -26,6 +26,7 @@
       "native/engine/stream_table.cc",
       "native/binding/worker_binding.cc",
       "native/port/ring_port.cc",
+      "native/port/udp_sink.cc",
       "native/worker.cc",
       "native/worker_group.cc",
       "native/port/capture_file.cc",

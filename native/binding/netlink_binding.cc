@@ -1,6 +1,12 @@
+// What the host knows and holds: interfaces, routes, neighbours, UDP ports.
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
 #include "binding/binding.h"
 #include "binding/convert.h"
 #include "netlink.h"
+#include "port/udp_sink.h"
 
 namespace weir {
 namespace {
@@ -48,11 +54,28 @@ Napi::Value neighbour(const Napi::CallbackInfo& info) {
   return mac ? Napi::Value(Napi::String::New(env, format_mac(*mac))) : Napi::Value(env.Null());
 }
 
+// Gives a function that lets go, or throws an Error with `code` as Node's own have it.
+Napi::Value hold_udp_port(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto address = info.Length() > 1 && info[0].IsString() ? parse_address(info[0].As<Napi::String>()) : std::nullopt;
+  if (!address || !info[1].IsNumber()) return throw_type_error(env, "holdUdpPort: expected (IP address, port)");
+  auto held = UdpSink::hold(*address, uint16_t(info[1].As<Napi::Number>().Uint32Value()));
+  if (const int* error = std::get_if<int>(&held)) {
+    Napi::Error e = Napi::Error::New(env, std::strerror(*error));
+    e.Set("code", Napi::String::New(env, *error == EADDRINUSE ? "EADDRINUSE" : *error == EADDRNOTAVAIL ? "EADDRNOTAVAIL" : "EIO"));
+    e.ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+  auto sink = std::make_shared<std::unique_ptr<UdpSink>>(std::make_unique<UdpSink>(std::move(std::get<UdpSink>(held))));
+  return Napi::Function::New(env, [sink](const Napi::CallbackInfo&) { sink->reset(); });
+}
+
 }  // namespace
 
 void register_netlink(Napi::Env env, Napi::Object exports) {
   exports["interfaceInfo"] = Napi::Function::New(env, interface_info, "interfaceInfo");
   exports["routeTo"] = Napi::Function::New(env, route_to, "routeTo");
+  exports["holdUdpPort"] = Napi::Function::New(env, hold_udp_port, "holdUdpPort");
   exports["neighbour"] = Napi::Function::New(env, neighbour, "neighbour");
 }
 

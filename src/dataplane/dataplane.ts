@@ -225,7 +225,7 @@ const workersOf = ({ workers }: Configuration): number => (workers === 'auto' ? 
 export async function startOnHost(configuration: Configuration, log: Logger): Promise<{ dataplane: Dataplane; release: () => void }> {
   const host = inspectHost(configuration);
   const sources = [host.program.ipv4, host.program.ipv6].filter((address) => address !== null);
-  const release = host.underlay === null ? (): void => undefined : await holdStampPorts(sources);
+  const release = host.underlay === null ? (): void => undefined : holdStampPorts(sources);
   try {
     const neighbours = new Neighbours(host.underlay ?? { index: 0, loopback: false });
     const addresses = configuration.services.flatMap((service) => service.instances.map((instance) => instance.address));

@@ -320,6 +320,11 @@ export interface NativeAddon {
   Worker: new (options: NativeWorkerOptions) => NativeWorker;
   Replay: new (options: ReplayOptions) => NativeReplay;
   Node: new (options: NativeNodeOptions) => NativeNode;
+  /**
+   * Holds a UDP port and drops in the kernel what comes for it. Returns what lets go of it; throws an Error with the code
+   * EADDRINUSE, EADDRNOTAVAIL or EIO.
+   */
+  holdUdpPort(address: string, port: number): () => void;
   /** Rtnetlink. Null where there is no such interface. */
   interfaceInfo(name: string): InterfaceInfo | null;
   /** Which interface and next hop the kernel would use; null where unreachable. */

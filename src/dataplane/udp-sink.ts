@@ -1,34 +1,20 @@
 /**
- * Sockets on the stamp's UDP ports that drop everything: the packets themselves are taken from the ring, and without a holder
- * of the port the kernel would answer each with ICMP "port unreachable". Being the only holder also keeps a second weir away.
+ * Holds the stamp's UDP ports: the packets themselves are taken from the ring, and without a holder of the port the kernel would
+ * answer each with ICMP "port unreachable". Being the only holder also keeps a second weir away.
  */
-import { createSocket, type Socket } from 'node:dgram';
-import { isIpv4 } from '../config/address.js';
 import { Failure } from '../failure.js';
+import { native } from './native.js';
 
 const STAMP_PORTS = [4790, 6081];
 
-async function hold(address: string, port: number): Promise<Socket> {
-  const socket = createSocket(isIpv4(address) ? 'udp4' : 'udp6');
-  await new Promise<void>((resolve, reject) => {
-    socket.once('error', reject);
-    socket.bind(port, address, resolve);
-  });
-  // The smallest buffer the kernel grants: what arrives is thrown away in either case.
-  socket.setRecvBufferSize(1);
-  socket.on('message', () => undefined);
-  socket.on('error', () => undefined);
-  return socket;
-}
-
 /** Holds both ports on each address; returns a function that lets go. */
-export async function holdStampPorts(addresses: readonly string[]): Promise<() => void> {
-  const sockets: Socket[] = [];
-  const release = (): void => sockets.forEach((socket) => socket.close());
+export function holdStampPorts(addresses: readonly string[]): () => void {
+  const held: (() => void)[] = [];
+  const release = (): void => held.forEach((letGo) => letGo());
   for (const address of addresses) {
     for (const port of STAMP_PORTS) {
       try {
-        sockets.push(await hold(address, port));
+        held.push(native.holdUdpPort(address, port));
       } catch (error) {
         release();
         if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {

@@ -159,7 +159,7 @@ export class ServiceNode {
   }
 
   static async start(options: NodeOptions, log: Logger): Promise<ServiceNode> {
-    const release = await holdStampPorts([options.address]);
+    const release = holdStampPorts([options.address]);
     try {
       return new ServiceNode(options, log, release);
     } catch (error) {

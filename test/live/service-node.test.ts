@@ -73,7 +73,7 @@ writeFileSync(
   bare,
   `import { native } from ${JSON.stringify(join(ROOT, 'dist/dataplane/native.js'))};
   import { holdStampPorts } from ${JSON.stringify(join(ROOT, 'dist/dataplane/udp-sink.js'))};
-  const release = await holdStampPorts(['${SERVICES.fw1.address}']);
+  const release = holdStampPorts(['${SERVICES.fw1.address}']);
   const detached = () => { const bytes = new Uint8Array(100); structuredClone(bytes.buffer, { transfer: [bytes.buffer] }); return bytes; };
   const huge = new Uint8Array(2 ** 28);
   const wrong = { GETTER: null, NUMBER: () => 7, NULL: () => null, OBJECT: () => ({}), WORDS: () => new Uint16Array(8), EMPTY: () => new Uint8Array(0), DETACHED: detached,
