@@ -5,6 +5,8 @@
 namespace weir {
 namespace {
 
+constexpr size_t kFewRules = 8;  // asked in turn: no slower than the index
+
 bool within(const Address& address, const Address& prefix, uint8_t length) {
   const uint32_t whole = length / 8, rest = length % 8;
   if (std::memcmp(address.bytes.data(), prefix.bytes.data(), whole) != 0) return false;
@@ -26,12 +28,20 @@ bool matches(const Rule& r, const Tuple& t, bool ports) {
 
 }  // namespace
 
-Classification classify(const Program& program, const Tuple& tuple) {
+Classification classify_in_turn(const Program& program, const Tuple& tuple) {
   const bool ports = tuple.protocol == kIpTcp || tuple.protocol == kIpUdp;
   for (const Rule& rule : program.rules) {
     if (matches(rule, tuple, ports)) return {rule.action, rule.chain, rule.policy};
   }
   return {program.default_action, 0, kNoPolicy};
+}
+
+Classification classify(const Program& program, const Tuple& tuple) {
+  if (program.rules.size() <= kFewRules) return classify_in_turn(program, tuple);
+  const uint32_t first = program.rule_index.find(tuple);
+  if (first == ClassifierIndex::kNone) return {program.default_action, 0, kNoPolicy};
+  const Rule& rule = program.rules[first];
+  return {rule.action, rule.chain, rule.policy};
 }
 
 }  // namespace weir

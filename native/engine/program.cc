@@ -65,6 +65,7 @@ std::string Program::check() {
     if (r.action == Action::chain && !chain(r.chain)) return "a rule names no chain";
     if (r.policy >= kMaxPolicyIds) return "a rule has a policy id over 20 bits";
   }
+  rule_index.build(rules);
   return {};
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/address.h"
+#include "engine/classifier_index.h"
 
 namespace weir {
 
@@ -104,7 +105,7 @@ struct Program {
   std::vector<Instance> instances;
   std::vector<Path> paths;
   std::vector<Chain> chains;
-  std::vector<Rule> rules;
+  std::vector<Rule> rules;  // in order of precedence
 
   // Checks every reference and limit and builds the indices below. Returns what is wrong, or an empty string.
   std::string check();
@@ -118,6 +119,7 @@ struct Program {
   int capture_of_tenant(uint32_t tenant) const;
 
   std::vector<int32_t> path_index, chain_index, service_index, instance_index;  // id -> index or -1
+  ClassifierIndex rule_index;
  private:
   struct AddressHash {
     size_t operator()(const Address& a) const;

@@ -9,24 +9,56 @@ export interface Prefix {
   readonly length: number;
 }
 
-/** What inet_pton takes, and nothing else: native code reads the same texts with it. */
-function strict(text: string): ipaddr.IPv4 | ipaddr.IPv6 | null {
-  // Node decides what an address is: ipaddr.js also takes octal and short IPv4 forms.
-  if (isIPv4(text)) return ipaddr.IPv4.parse(text);
-  if (!isIPv6(text) || text.includes('%')) return null;
-  // ipaddr.js reads ::1.2.3.4 as if it were ::ffff:1.2.3.4; with the dotted part as two groups it can't.
-  return ipaddr.IPv6.parse(text.replace(/([0-9]+)\.([0-9]+)\.([0-9]+)\.([0-9]+)$/, (_, ...parts: string[]) => {
-    const [a = 0, b = 0, c = 0, d = 0] = parts.slice(0, 4).map(Number);
-    return `${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`;
-  }));
+/** Of a text that Node takes for IPv4: four numbers without leading zeros. */
+function writeIpv4(text: string, bytes: Uint8Array, at: number): void {
+  let value = 0;
+  for (let i = 0; i < text.length; i++) {
+    const digit = text.charCodeAt(i) - 48;
+    if (digit >= 0) value = value * 10 + digit;
+    else {
+      bytes[at++] = value;
+      value = 0;
+    }
+  }
+  bytes[at] = value;
 }
 
-/** 16 bytes, or null if it is no address. */
+/** Of a text that Node takes for IPv6 without a zone: groups, at most one gap (an empty part that is neither first nor last), perhaps dotted at the end. */
+function writeIpv6(text: string, bytes: Uint8Array): void {
+  const parts = text.split(':');
+  let at = 0;
+  let gap = -1;
+  for (let i = 0; i < parts.length; i++) {
+    const part = parts[i] ?? '';
+    if (part === '') {
+      if (i > 0 && i < parts.length - 1) gap = at;
+    } else if (part.includes('.')) {
+      writeIpv4(part, bytes, at);
+      at += 4;
+    } else {
+      const group = Number.parseInt(part, 16);
+      bytes[at++] = group >> 8;
+      bytes[at++] = group & 255;
+    }
+  }
+  if (gap < 0) return;
+  const end = 16 - (at - gap);
+  bytes.copyWithin(end, gap, at);
+  bytes.fill(0, gap, end);
+}
+
+/** 16 bytes, or null if it is no address: what inet_pton takes, and nothing else, for native code reads the same texts with it. */
 export function parseAddress(text: string): Uint8Array | null {
-  const parsed = strict(text);
-  if (parsed === null) return null;
-  const v6 = parsed.kind() === 'ipv4' ? (parsed as ipaddr.IPv4).toIPv4MappedAddress() : parsed;
-  return Uint8Array.from(v6.toByteArray());
+  if (isIPv4(text)) {
+    const bytes = new Uint8Array(16);
+    bytes[10] = bytes[11] = 0xff;
+    writeIpv4(text, bytes, 12);
+    return bytes;
+  }
+  if (!isIPv6(text) || text.includes('%')) return null;
+  const bytes = new Uint8Array(16);
+  writeIpv6(text, bytes);
+  return bytes;
 }
 
 export function isIpv4(text: string): boolean {
@@ -34,10 +66,13 @@ export function isIpv4(text: string): boolean {
 }
 
 export function mask(bytes: Uint8Array, length: number): Uint8Array {
-  return bytes.map((byte, i) => {
-    const bits = Math.min(8, Math.max(0, length - i * 8));
-    return byte & (0xff00 >> bits) & 0xff;
-  });
+  const masked = new Uint8Array(bytes);
+  const whole = length >> 3;
+  if (whole < masked.length) {
+    masked[whole] = (masked[whole] ?? 0) & (0xff00 >> (length & 7));
+    masked.fill(0, whole + 1);
+  }
+  return masked;
 }
 
 export function formatAddress(bytes: Uint8Array): string {
@@ -62,9 +97,11 @@ export function notOneHost(bytes: Uint8Array): string | null {
 
 /** The prefix, or a sentence on what is wrong with it. */
 export function parsePrefix(text: string): Prefix | string {
-  const [base = '', lengthText, ...rest] = text.split('/');
+  const slash = text.indexOf('/');
+  const base = slash < 0 ? text : text.slice(0, slash);
+  const lengthText = slash < 0 ? undefined : text.slice(slash + 1);
   const address = parseAddress(base);
-  if (address === null || rest.length > 0) return `expected an address or a prefix such as 10.0.0.0/24 or fd01::/64, found "${text}"`;
+  if (address === null || lengthText?.includes('/') === true) return `expected an address or a prefix such as 10.0.0.0/24 or fd01::/64, found "${text}"`;
   const v4 = isIpv4(base);
   const most = v4 ? 32 : 128;
   if (lengthText !== undefined && (!/^[0-9]{1,3}$/.test(lengthText) || Number(lengthText) > most)) {

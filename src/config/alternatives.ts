@@ -14,10 +14,17 @@ export interface AddressPair {
 const IPV4 = Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0]);
 const IPV4_LENGTH = 96;
 
-const within = (inner: Uint8Array, outer: Prefix): boolean => mask(inner, outer.length).every((byte, i) => byte === outer.bytes[i]);
-const isIpv4 = (prefix: Prefix): boolean => prefix.length >= IPV4_LENGTH && within(prefix.bytes, { bytes: IPV4, length: IPV4_LENGTH });
+/** Whether the first bits are those of the IPv4 addresses. */
+function beginsAsIpv4({ bytes }: Prefix, bits: number): boolean {
+  for (let at = 0; at < bits; at += 8) {
+    const difference = (bytes[at >> 3] ?? 0) ^ (IPV4[at >> 3] ?? 0);
+    if (difference >> Math.max(0, at + 8 - bits) !== 0) return false;
+  }
+  return true;
+}
+const isIpv4 = (prefix: Prefix): boolean => prefix.length >= IPV4_LENGTH && beginsAsIpv4(prefix, IPV4_LENGTH);
 /** An IPv6 prefix, such as ::/0, that the IPv4 addresses lie in as numbers, though nobody who writes it means them. */
-const swallowsIpv4 = (prefix: Prefix): boolean => prefix.length < IPV4_LENGTH && within(IPV4, prefix);
+const swallowsIpv4 = (prefix: Prefix): boolean => prefix.length < IPV4_LENGTH && beginsAsIpv4(prefix, prefix.length);
 
 /** The same without the IPv4 addresses: at each further bit, the half that they are not in. */
 function withoutIpv4(prefix: Prefix): Prefix[] {

@@ -33,18 +33,10 @@ function rangeSpecificity(range: PortRange | null): number {
   return range === null ? 0 : Math.clz32(range.high - range.low) - 16;
 }
 
-/** How much of a packet a rule pins down, in bits; the more specific of two rules of one priority wins. */
-function specificity(addressBits: number, rule: Pick<Rule, 'sourcePorts' | 'destinationPorts' | 'protocol' | 'capture' | 'vlan' | 'direction'>): number {
-  const given = (value: unknown, bits: number): number => (value === null ? 0 : bits);
-  return (
-    addressBits +
-    rangeSpecificity(rule.sourcePorts) +
-    rangeSpecificity(rule.destinationPorts) +
-    given(rule.protocol, 8) +
-    given(rule.capture, 8) +
-    given(rule.vlan, 8) +
-    given(rule.direction, 1)
-  );
+/** Bits that a policy's lists of these kinds pin down, whichever alternative a rule takes. */
+function listSpecificity({ protocols, captures, vlans, direction }: PolicyConfig['match']): number {
+  const given = (list: readonly unknown[]): number => (list.length === 0 ? 0 : 8);
+  return given(protocols) + given(captures) + given(vlans) + (direction === null ? 0 : 1);
 }
 
 const alternatives = <T>(values: readonly T[]): readonly (T | null)[] => (values.length === 0 ? [null] : values);
@@ -57,40 +49,67 @@ export function expandRules(configuration: Pick<Configuration, 'captures' | 'pol
     const policy = policyId(name);
     const { direction } = match;
     const captures = alternatives(match.captures.map((capture) => captureIndex.get(capture) ?? NO_SUCH_CAPTURE));
+    const [vlans, protocols, sourceRanges, destinationRanges] = [alternatives(match.vlans), alternatives(match.protocols), alternatives(match.sourcePorts), alternatives(match.destinationPorts)];
+    const pinnedByLists = listSpecificity(match);
     for (const { source, destination, bits } of addressPairs(match))
       for (const capture of captures)
-        for (const vlan of alternatives(match.vlans))
-          for (const protocol of alternatives(match.protocols))
-            for (const sourcePorts of alternatives(match.sourcePorts))
-              for (const destinationPorts of alternatives(match.destinationPorts)) {
+        for (const vlan of vlans)
+          for (const protocol of protocols)
+            for (const sourcePorts of sourceRanges)
+              for (const destinationPorts of destinationRanges) {
                 if (rules.length >= MAX_RULES) throw new RangeError(`policy "${name}" brings the rules over ${MAX_RULES}: give it fewer alternatives`);
-                const pinned = specificity(bits, { sourcePorts, destinationPorts, protocol, capture, vlan, direction });
-                rules.push({ policy, order, priority, specificity: pinned, capture, vlan, direction, protocol, source, destination, sourcePorts, destinationPorts, action });
+                // How much of a packet the rule pins down, in bits; the more specific of two rules of one priority wins.
+                const specificity = bits + pinnedByLists + rangeSpecificity(sourcePorts) + rangeSpecificity(destinationPorts);
+                rules.push({ policy, order, priority, specificity, capture, vlan, direction, protocol, source, destination, sourcePorts, destinationPorts, action });
               }
   });
-  return rules.sort((a, b) => b.priority - a.priority || b.specificity - a.specificity || a.order - b.order);
+  return inOrderOfPrecedence(rules);
 }
+
+/** Over any rule's specificity: two prefixes, two port ranges, three lists and a direction. */
+const SPECIFICITIES = 512;
+
+/** By priority, then specificity; rules of equal ones stay in document order, in which they come. In one pass: comparing pairs takes several times as long. */
+function inOrderOfPrecedence(rules: readonly Rule[]): Rule[] {
+  const ranks = new Map<number, Rule[]>();
+  for (const rule of rules) {
+    const rank = rule.priority * SPECIFICITIES + rule.specificity;
+    const equals = ranks.get(rank);
+    if (equals === undefined) ranks.set(rank, [rule]);
+    else equals.push(rule);
+  }
+  return [...ranks].sort(([a], [b]) => b - a).flatMap(([, equals]) => equals);
+}
+
+const ACTION_CODES: Readonly<Record<PolicyConfig['action']['kind'], number>> = { pass: 0, drop: 1, chain: 2 };
 
 /** Rows of RULE_BYTES, laid out as native.ts says. */
 export function encodeRules(rules: readonly Rule[], chainId: (name: string) => number): Uint8Array {
-  const rows = Buffer.alloc(rules.length * ROW);
+  const rows = new Uint8Array(rules.length * ROW);
+  const view = new DataView(rows.buffer);
+  // Faster than rows.set() for so few bytes.
+  const address = ({ bytes }: Prefix, at: number): void => {
+    for (let i = 0; i < 16; i++) rows[at + i] = bytes[i] ?? 0;
+  };
+  const range = (ports: PortRange | null, at: number): void => {
+    view.setUint16(at, ports?.low ?? 0, true);
+    view.setUint16(at + 2, ports?.high ?? 65_535, true);
+  };
   let at = 0;
   for (const { source, destination, protocol, direction, sourcePorts, destinationPorts, capture, vlan, action, policy } of rules) {
-    if (source !== null) rows.set(source.bytes, at);
-    if (destination !== null) rows.set(destination.bytes, at + 16);
+    if (source !== null) address(source, at);
+    if (destination !== null) address(destination, at + 16);
     rows[at + 32] = source?.length ?? 0;
     rows[at + 33] = destination?.length ?? 0;
     rows[at + 34] = protocol ?? 255;
     rows[at + 35] = direction === null ? 0 : direction === 'out' ? 1 : 2;
-    rows.writeUInt16LE(sourcePorts?.low ?? 0, at + 36);
-    rows.writeUInt16LE(sourcePorts?.high ?? 65_535, at + 38);
-    rows.writeUInt16LE(destinationPorts?.low ?? 0, at + 40);
-    rows.writeUInt16LE(destinationPorts?.high ?? 65_535, at + 42);
-    rows.writeUInt16LE(capture ?? 65_535, at + 44);
-    rows.writeUInt16LE(vlan ?? 65_535, at + 46);
-    rows[at + 48] = { pass: 0, drop: 1, chain: 2 }[action.kind];
-    if (action.kind === 'chain') rows.writeUInt32LE(chainId(action.chain), at + 52);
-    rows.writeUInt32LE(policy, at + 56);
+    range(sourcePorts, at + 36);
+    range(destinationPorts, at + 40);
+    view.setUint16(at + 44, capture ?? 65_535, true);
+    view.setUint16(at + 46, vlan ?? 65_535, true);
+    rows[at + 48] = ACTION_CODES[action.kind];
+    if (action.kind === 'chain') view.setUint32(at + 52, chainId(action.chain), true);
+    view.setUint32(at + 56, policy, true);
     at += ROW;
   }
   return rows;
