@@ -49,7 +49,7 @@ class WorkerObject final : public Napi::ObjectWrap<WorkerObject> {
       ring.stamped_only = i == kUnderlayPort;
       ring.fanout = workers > 1;
       // Every packet passes the underlay once a hop. A host with many captures has less of a burst on each.
-      ring.blocks = std::max((ring.stamped_only ? 64 : names.Length() > 9 ? 8 : 32) / workers, 4u);
+      ring.megabytes = std::max((ring.stamped_only || names.Length() <= 5 ? 64 : names.Length() <= 17 ? 16 : 8) / workers, 4u);
       for (uint32_t w = 0; w < workers; w++) {
         if (ring.interface.empty()) {
           ports[w].push_back(nullptr);

@@ -11,9 +11,13 @@ struct Address {
 
   static Address from_ipv4(const uint8_t* p) {
     Address a;
-    a.bytes[10] = a.bytes[11] = 0xff;
-    std::memcpy(&a.bytes[12], p, 4);
+    a.set_ipv4(p);
     return a;
+  }
+  void set_ipv4(const uint8_t* p) {
+    static constexpr uint8_t kPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    std::memcpy(bytes.data(), kPrefix, 12);
+    std::memcpy(&bytes[12], p, 4);
   }
   static Address from_ipv6(const uint8_t* p) {
     Address a;

@@ -7,6 +7,7 @@
 #include "engine/address.h"
 #include "engine/program.h"
 #include "engine/siphash.h"
+#include "wire/bytes.h"
 
 namespace weir {
 
@@ -19,7 +20,12 @@ struct FlowKey {
 
   uint32_t tenant() const { return tenant_protocol >> 8; }
   uint8_t protocol() const { return uint8_t(tenant_protocol); }
-  bool operator==(const FlowKey& other) const { return std::memcmp(this, &other, sizeof *this) == 0; }
+  bool operator==(const FlowKey& other) const {
+    uint64_t x[5], y[5];
+    std::memcpy(x, this, sizeof x);
+    std::memcpy(y, &other, sizeof y);
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4])) == 0 && tenant_protocol == other.tenant_protocol;
+  }
 };
 static_assert(sizeof(FlowKey) == 44);
 
@@ -41,8 +47,10 @@ struct Tuple {
 
   // True when the destination pair is the lesser one.
   bool swapped() const {
-    const int order = std::memcmp(source.bytes.data(), destination.bytes.data(), 16);
-    return order > 0 || (order == 0 && source_port > destination_port);
+    const uint8_t *s = source.bytes.data(), *d = destination.bytes.data();
+    if (const uint64_t x = load64(s), y = load64(d); x != y) return x > y;
+    if (const uint64_t x = load64(s + 8), y = load64(d + 8); x != y) return x > y;
+    return source_port > destination_port;
   }
 };
 

@@ -25,11 +25,16 @@ Flow* FlowTable::find(const FlowKey& key, uint64_t hash) {
 }
 
 void FlowTable::prefetch_entry(uint64_t hash) const {
-  const uint64_t entry = slot(hash & mask_);
-  if (entry == 0) return;
-  const Flow* flow = &entries_[uint32_t(entry)];
-  __builtin_prefetch(flow, 1);
-  __builtin_prefetch(&flow->pins, 1);
+  const uint64_t tag = hash >> 32;
+  for (uint64_t at = hash & mask_;; at = (at + 1) & mask_) {
+    const uint64_t entry = slot(at);
+    if (entry == 0) return;
+    if (entry >> 32 != tag) continue;
+    const Flow* flow = &entries_[uint32_t(entry)];
+    __builtin_prefetch(flow, 1);
+    __builtin_prefetch(&flow->pins, 1);
+    return;
+  }
 }
 
 Flow* FlowTable::allocate(const FlowKey& key, uint64_t hash, uint64_t now_ns) {

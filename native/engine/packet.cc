@@ -7,16 +7,14 @@ namespace {
 
 constexpr int kMaxExtensions = 12;
 
-Packet malformed(Packet p, DropReason reason) {
+void malformed(Packet& p, DropReason reason) {
   p.verdict = Packet::Verdict::malformed;
   p.drop = reason;
-  return p;
 }
 
-Packet crossing(Packet p, CrossReason reason) {
+void crossing(Packet& p, CrossReason reason) {
   p.verdict = Packet::Verdict::cross;
   p.cross = reason;
-  return p;
 }
 
 // Walks IPv6 extension headers from `at`. Returns false if one lies outside [at, end).
@@ -86,13 +84,13 @@ bool read_quoted(const uint8_t* q, uint32_t n, Tuple& tuple) {
   return query;
 }
 
-Packet read_transport(Packet p) {
+void read_transport(Packet& p) {
   const uint8_t* t = p.bytes + p.transport;
   const uint32_t room = p.end - p.transport;
   p.payload = p.transport;
   if (p.fragment && !p.first_fragment) {
     p.verdict = Packet::Verdict::steer;
-    return p;
+    return;
   }
   if (p.ip_protocol == kIpTcp) {
     if (room < kTcpHeader) return malformed(p, DropReason::bad_transport);
@@ -127,10 +125,9 @@ Packet read_transport(Packet p) {
     p.tuple.destination_port = load16(t + 2);
   }
   p.verdict = Packet::Verdict::steer;
-  return p;
 }
 
-Packet read_network(Packet p, uint32_t length, bool ipv4) {
+void read_network(Packet& p, uint32_t length, bool ipv4) {
   const uint8_t* h = p.bytes + p.ip;
   const uint32_t room = length - p.ip;
   if (ipv4) {
@@ -148,8 +145,8 @@ Packet read_network(Packet p, uint32_t length, bool ipv4) {
     p.fragment = fragment & (Ipv4::kMoreFragments | Ipv4::kOffsetMask);
     p.first_fragment = p.fragment && !(fragment & Ipv4::kOffsetMask);
     p.fragment_id = Ipv4::identification(h);
-    p.tuple.source = Address::from_ipv4(h + 12);
-    p.tuple.destination = Address::from_ipv4(h + 16);
+    p.tuple.source.set_ipv4(h + 12);
+    p.tuple.destination.set_ipv4(h + 16);
   } else {
     p.version = 6;
     if (room < kIpv6Header || h[0] >> 4 != 6) return malformed(p, DropReason::bad_ip_header);
@@ -174,8 +171,8 @@ Packet read_network(Packet p, uint32_t length, bool ipv4) {
 
 }  // namespace
 
-Packet parse_frame(const Frame& frame) {
-  Packet p;
+void parse_frame(const Frame& frame, Packet& p) {
+  p = Packet();
   p.bytes = frame.bytes;
   if (frame.length < kEthernetHeader) return malformed(p, DropReason::runt);
   uint32_t at = kEthernetHeader;
@@ -202,8 +199,8 @@ Packet parse_frame(const Frame& frame) {
   return read_network(p, frame.length, type == kEtherIpv4);
 }
 
-Packet parse_ip(uint8_t* bytes, uint32_t length, uint32_t wire_length) {
-  Packet p;
+void parse_ip(uint8_t* bytes, uint32_t length, uint32_t wire_length, Packet& p) {
+  p = Packet();
   p.bytes = bytes;
   if (length < kIpv4Header) return malformed(p, DropReason::bad_ip_header);
   if (length < wire_length) return malformed(p, DropReason::truncated);

@@ -41,8 +41,13 @@ struct Packet {
 };
 
 // Reads an Ethernet frame.
-Packet parse_frame(const Frame& frame);
+void parse_frame(const Frame& frame, Packet& packet);
+inline Packet parse_frame(const Frame& frame) {
+  Packet packet;
+  parse_frame(frame, packet);
+  return packet;
+}
 // Reads an IP packet that has no Ethernet header (behind Geneve, or NSH next protocol 1 and 2).
-Packet parse_ip(uint8_t* bytes, uint32_t length, uint32_t wire_length);
+void parse_ip(uint8_t* bytes, uint32_t length, uint32_t wire_length, Packet& packet);
 
 }  // namespace weir

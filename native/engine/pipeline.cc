@@ -1,32 +1,30 @@
 #include "engine/pipeline.h"
 
 #include <algorithm>
-#include <array>
 
 namespace weir {
 
 void Pipeline::process(uint64_t now_ns, PortId port, std::span<Frame> frames, Sink& sink) {
-  std::array<Prepared, kGroup> prepared;
   const bool underlay = port == kUnderlayPort;
   for (size_t i = 0; i < frames.size(); i++) {
     Context c{now_ns, port, frames[i], sink};
     if (underlay) {
-      prepare_return(c, prepared[i]);
+      prepare_return(c, prepared_[i]);
     } else {
-      prepare_capture(c, prepared[i]);
+      prepare_capture(c, prepared_[i]);
     }
-    if (prepared[i].indexed) streams_.table().prefetch_slot(prepared[i].hash);
+    if (prepared_[i].indexed) streams_.table().prefetch_slot(prepared_[i].hash);
   }
   if (frames.size() > 1)
     for (size_t i = 0; i < frames.size(); i++)
-      if (prepared[i].indexed) streams_.table().prefetch_entry(prepared[i].hash);
+      if (prepared_[i].indexed) streams_.table().prefetch_entry(prepared_[i].hash);
   for (size_t i = 0; i < frames.size(); i++) {
     Context c{now_ns, port, frames[i], sink};
     if (underlay) {
-      from_underlay(c, prepared[i]);
+      from_underlay(c, prepared_[i]);
     } else {
       counters_.captured.add(frames[i].length);
-      from_capture(c, prepared[i]);
+      from_capture(c, prepared_[i]);
     }
   }
 }

@@ -3,6 +3,7 @@
 //
 // Pure but for the state it is given: it opens nothing, reads no clock and allocates nothing.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -20,7 +21,7 @@ namespace weir {
 class Pipeline {
  public:
   // Frames that are read together before any of them is handled, so that their streams' entries are in the cache by then.
-  static constexpr uint32_t kGroup = 16;
+  static constexpr uint32_t kGroup = 32;
 
   Pipeline(ProgramUse& program, Counters& counters, StreamTable& streams, FragmentTable& fragments)
       : program_(program), counters_(counters), streams_(streams), fragments_(fragments) {}
@@ -92,6 +93,7 @@ class Pipeline {
   Counters& counters_;
   StreamTable& streams_;
   FragmentTable& fragments_;
+  std::array<Prepared, kGroup> prepared_;
   SegmentJoin join_;
   uint64_t icmp_allowance_ns_ = 0;  // token bucket of answer_too_big(), in time
 };

@@ -34,16 +34,19 @@ uint8_t dscp_of(const Packet& p) {
 
 void Pipeline::prepare_capture(Context& c, Prepared& prepared) {
   Packet& packet = prepared.packet;
-  packet = parse_frame(c.frame);
+  prepared.indexed = false;
+  parse_frame(c.frame, packet);
   if (packet.verdict != Packet::Verdict::steer) return;
   const uint16_t capture = uint16_t((c.port - 1) / 2);
-  for (Tuple* t : {&packet.tuple, &packet.icmp_tuple}) {
-    t->capture = capture;
-    t->tenant = program_->captures[capture].tenant;
-    t->direction = direction_of(c.port);
-    t->vlan_outer = packet.outer_tci & 0xfff;
-    t->vlan_inner = packet.inner_tci & 0xfff;
-  }
+  auto complete = [&](Tuple& t) {
+    t.capture = capture;
+    t.tenant = program_->captures[capture].tenant;
+    t.direction = direction_of(c.port);
+    t.vlan_outer = packet.outer_tci & 0xfff;
+    t.vlan_inner = packet.inner_tci & 0xfff;
+  };
+  complete(packet.tuple);
+  if (packet.icmp_error) complete(packet.icmp_tuple);
   prepared.index(*program_);
 }
 

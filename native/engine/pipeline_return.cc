@@ -8,14 +8,15 @@ namespace weir {
 
 // The stamp and the packet behind it. `stamp.refused` and `packet.verdict` say what is wrong with them.
 bool Pipeline::read_datagram(const StampedFrame& outer, uint8_t* datagram, uint32_t length, ReturnedStamp& stamp, Packet& packet) {
+  packet.verdict = Packet::Verdict::malformed;
   stamp = read_returned_stamp(datagram, length, outer.encapsulation);
   if (stamp.refused) return false;
   uint8_t* inner = datagram + stamp.length;
   const uint32_t inner_length = length - stamp.length;
   if (stamp.ethernet) {
-    packet = parse_frame({inner, inner_length, inner_length, 0, {}, false});
+    parse_frame({inner, inner_length, inner_length, 0, {}, false}, packet);
   } else {
-    packet = parse_ip(inner, inner_length, inner_length);
+    parse_ip(inner, inner_length, inner_length, packet);
   }
   if (packet.verdict != Packet::Verdict::steer) return false;
   const int capture = program_->capture_of_tenant(stamp.tenant);
@@ -30,6 +31,7 @@ bool Pipeline::read_datagram(const StampedFrame& outer, uint8_t* datagram, uint3
 }
 
 void Pipeline::prepare_return(Context& c, Prepared& prepared) {
+  prepared.indexed = false;
   prepared.outer = read_outer(c.frame);
   if (prepared.outer.result != StampedFrame::Result::ok) return;
   const uint32_t length = prepared.outer.payload_end - prepared.outer.payload;

@@ -11,7 +11,7 @@ namespace weir {
 struct PortCounters {
   uint64_t rx_frames = 0, rx_bytes = 0, rx_dropped = 0;  // rx_dropped: lost by the kernel before we saw them
   uint64_t tx_frames = 0, tx_bytes = 0, tx_errors = 0;
-  bool cuts = false;  // the kernel has refused super-frames here: they are cut before they are sent
+  bool cuts = false;  // super-frames are cut before they reach the device, which can't or won't take them
 
   void add(const PortCounters& o) {
     rx_frames += o.rx_frames, rx_bytes += o.rx_bytes, rx_dropped += o.rx_dropped;

@@ -64,14 +64,14 @@ std::string RingPort::set_up(const RingOptions& options) {
   if (setsockopt(fd_, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one)) return failed("PACKET_VNET_HDR");
   if (setsockopt(fd_, SOL_PACKET, PACKET_RESERVE, &reserve, sizeof reserve)) return failed("PACKET_RESERVE");
   if (setsockopt(fd_, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one)) return failed("PACKET_IGNORE_OUTGOING");
-  setsockopt(fd_, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one);  // only faster: do without where it is refused
+  bypass_ = setsockopt(fd_, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one) == 0;  // only faster: do without where it is refused
   // Until a socket has joined its fanout group it would get every frame of the interface: let it take none.
   sock_filter none[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
   const sock_fprog stamped{sizeof kStampedOnly / sizeof *kStampedOnly, kStampedOnly}, nothing{1, none};
   if (options.fanout || options.stamped_only)
     if (setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, options.fanout ? &nothing : &stamped, sizeof stamped)) return failed("SO_ATTACH_FILTER");
 
-  blocks_ = options.blocks;
+  blocks_ = options.megabytes * ((1 << 20) / kBlockBytes);
   tpacket_req3 ring{};
   ring.tp_block_size = kBlockBytes;
   ring.tp_block_nr = blocks_;
@@ -216,6 +216,13 @@ void RingPort::flush() {
       continue;
     }
     if (errno == EINTR) continue;
+    if (errno == ENOBUFS && bypass_ && offloads_[sent].gso() != Offload::kGsoNone) {
+      // Past the queueing discipline the kernel drops what the device can't cut by itself; on the common way it cuts it.
+      const int off = 0;
+      setsockopt(fd_, SOL_PACKET, PACKET_QDISC_BYPASS, &off, sizeof off);
+      bypass_ = false;
+      continue;
+    }
     if (errno == EINVAL && send_cut(sent)) {
       sent++;
       continue;
@@ -261,7 +268,7 @@ PortCounters RingPort::counters() const {
   tpacket_stats_v3 stats{};
   socklen_t size = sizeof stats;
   if (getsockopt(fd_, SOL_PACKET, PACKET_STATISTICS, &stats, &size) == 0) rx_dropped_.add(stats.tp_drops);
-  return {rx_frames_.get(), rx_bytes_.get(), rx_dropped_.get(), tx_frames_.get(), tx_bytes_.get(), tx_errors_.get(), refused_.load(std::memory_order_relaxed) != 0};
+  return {rx_frames_.get(), rx_bytes_.get(), rx_dropped_.get(), tx_frames_.get(), tx_bytes_.get(), tx_errors_.get(), refused_.load(std::memory_order_relaxed) != 0 || !bypass_};
 }
 
 std::string RingPort::failure() const {

@@ -19,7 +19,7 @@ namespace weir {
 
 struct RingOptions {
   std::string interface;
-  uint32_t blocks = 32;       // of 1 MiB each; what a burst may hold while the thread is not running
+  uint32_t megabytes = 32;    // what a burst may hold while the thread is not running
   bool stamped_only = false;  // take only UDP to the stamp's ports: the rest of an underlay never leaves the kernel
   // One of several ports on this interface, each of which gets its share of the streams (PACKET_FANOUT_HASH: both directions
   // of a stream to the same one). The first has no group yet, the others give what its fanout_group() says.
@@ -44,7 +44,9 @@ class RingPort final : public Port {
   uint16_t fanout_group() const { return fanout_group_; }
 
  private:
-  static constexpr uint32_t kBlockBytes = 1 << 20;
+  // The kernel closes a block a millisecond after its first frame, however little is in it: many small blocks are what lets the
+  // thread be away for long at a low rate, too. One holds three super-frames of 64 KiB.
+  static constexpr uint32_t kBlockBytes = 1 << 18;
   static constexpr uint32_t kReserve = 192;  // headroom asked of the kernel, for outer headers and stamp
   static constexpr uint32_t kBatch = 256, kPieces = 16 * kBatch;
 
@@ -65,6 +67,7 @@ class RingPort final : public Port {
   std::vector<iovec> pieces_;
   std::vector<Offload> offloads_;
   uint32_t queued_ = 0, queued_pieces_ = 0;
+  std::atomic<bool> bypass_{false};   // frames go to the device past its queueing discipline
   std::atomic<uint32_t> refused_{0};  // a bit for each Offload::kGso… that the kernel did not take
   uint16_t fanout_group_ = 0;
 

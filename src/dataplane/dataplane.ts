@@ -187,7 +187,7 @@ export class Dataplane {
       for (const row of counters.ports) {
         if (!row.cuts || this.#cutting.has(row.interface)) continue;
         this.#cutting.add(row.interface);
-        this.log.warn(`interface ${row.interface}: the kernel refuses super-frames there; they are cut before they are sent, which costs speed`);
+        this.log.warn(`interface ${row.interface} takes no super-frames (segmentation offload): they are cut before they reach it, which costs speed`);
       }
       const addresses = this.#configuration.services.flatMap((service) => service.instances.map((instance) => instance.address));
       if (this.surroundings.neighbours.refresh(addresses)) await this.#change('neighbours changed', () => undefined);

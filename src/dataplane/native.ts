@@ -195,7 +195,7 @@ export interface NativeCounters {
     readonly txFrames: number;
     readonly txBytes: number;
     readonly txErrors: number;
-    /** The kernel refused super-frames on this interface: they are cut before they are sent. */
+    /** Super-frames are cut before they reach this device, which can't or won't take them. */
     readonly cuts: boolean;
   }[];
 }
