@@ -1,7 +1,6 @@
 // Replay: a capture through the pipeline, with instances that do what `weir node --function pass` does. Everything happens at
 // the time of the record that caused it, so the same capture and configuration give the same bytes.
 #pragma once
-#include <deque>
 #include <list>
 #include <map>
 #include <memory>
@@ -32,7 +31,7 @@ struct ReplayProgress {
   std::string error;
 };
 
-class Replay {
+class Replay final : Sink {
  public:
   Replay(const EngineLimits& limits, std::shared_ptr<const Program> program);
   std::string open(const ReplayFiles& files);
@@ -46,10 +45,11 @@ class Replay {
   PortId port_of(const Frame& frame);
   bool from_workload(const Address& address) const;
   void run(PortId port, Frame& frame);
-  void return_from_instance(CollectedFrame& stamped);
+  uint8_t* scratch(uint32_t n) override { return arena_.take(n); }
+  void emit(const OutFrame& frame) override;
 
   Engine engine_;
-  FrameCollector sink_;
+  ScratchArena arena_;  // of one captured frame and all that it becomes
   CaptureReader reader_;
   CaptureWriter stamped_, final_;
   bool write_stamped_ = false, write_final_ = false;
@@ -61,7 +61,9 @@ class Replay {
   std::unordered_map<std::array<Address, 2>, bool, PairHash> first_is_lesser_;
   bool have_workload_mac_ = false;
   uint8_t workload_mac_[6] = {};
-  std::deque<std::vector<uint8_t>> returned_;
+  std::vector<Frame> returned_;  // what instances have sent back, in order; the first `taken_` have been handled
+  size_t taken_ = 0;
+  uint64_t ticked_ns_ = 0;
   ReplayProgress progress_;
 };
 
