@@ -26,7 +26,7 @@
       "native/engine/segment_join.cc",
       "native/engine/service_map.cc",
       "native/engine/stamp.cc",
-      "native/engine/stamper.cc",
+      "native/engine/datagram_batch.cc",
       "native/engine/stream_table.cc",
       "native/binding/worker_binding.cc",
       "native/port/ring_port.cc",

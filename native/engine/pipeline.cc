@@ -27,6 +27,8 @@ void Pipeline::process(uint64_t now_ns, PortId port, std::span<Frame> frames, Si
       from_capture(c, prepared_[i]);
     }
   }
+  batch_.finish(sink);
+  finish_delivery(sink);
 }
 
 bool Pipeline::complete_fragment(Context& c, Packet& packet, FragmentKey& key) {

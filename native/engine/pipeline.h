@@ -8,6 +8,7 @@
 #include <span>
 
 #include "engine/counters.h"
+#include "engine/datagram_batch.h"
 #include "engine/fragment_table.h"
 #include "engine/frame.h"
 #include "engine/packet.h"
@@ -24,7 +25,7 @@ class Pipeline {
   static constexpr uint32_t kGroup = 32;
 
   Pipeline(ProgramUse& program, Counters& counters, StreamTable& streams, FragmentTable& fragments)
-      : program_(program), counters_(counters), streams_(streams), fragments_(fragments) {}
+      : program_(program), counters_(counters), streams_(streams), fragments_(fragments), batch_(counters) {}
 
   // At most kGroup frames.
   void process(uint64_t now_ns, PortId port, std::span<Frame> frames, Sink& sink);
@@ -80,11 +81,11 @@ class Pipeline {
   // Gives up (false) after it has counted the reason.
   bool judge(Context& c, const StampedFrame& outer, Prepared& prepared, const Returned* before, Returned& now);
   Flow* stream_of(Context& c, Prepared& prepared);
-  void forward(Context& c, const StampedFrame& outer, const Returned& first, uint32_t length, uint32_t datagrams);
+  void forward(Context& c, const StampedFrame& outer, const Returned& returned);
 
   // pipeline_deliver.cc
-  void deliver(Context& c, const Returned& returned, SegmentJoin& join);
-  void finish_delivery(Context& c, const Returned& returned, SegmentJoin& join);
+  void deliver(Context& c, const Returned& returned);
+  void finish_delivery(Sink& sink);
 
   // Finds the ports of a later fragment; true if the tuple is complete now.
   bool complete_fragment(Context& c, Packet& packet, FragmentKey& key);
@@ -94,7 +95,10 @@ class Pipeline {
   StreamTable& streams_;
   FragmentTable& fragments_;
   std::array<Prepared, kGroup> prepared_;
+  // What frames of the group at hand have become so far and may still be continued by the next one.
+  DatagramBatch batch_;
   SegmentJoin join_;
+  PortId join_port_ = 0;
   uint64_t icmp_allowance_ns_ = 0;  // token bucket of answer_too_big(), in time
 };
 

@@ -3,7 +3,6 @@
 
 #include "engine/pipeline.h"
 #include "engine/segment.h"
-#include "engine/stamper.h"
 #include "wire/ethernet.h"
 
 namespace weir {
@@ -29,6 +28,27 @@ uint8_t dscp_of(const Packet& p) {
   const uint8_t* ip = p.bytes + p.ip;
   return p.version == 4 ? ip[1] >> 2 : uint8_t((load16(ip) >> 6) & 63);
 }
+
+// Puts a stamp before each segment.
+class Stamper final : public SegmentReceiver {
+ public:
+  Stamper(Sink& sink, DatagramBatch& batch, const Tunnel& tunnel, uint16_t instance, const Stamp& stamp, uint8_t inner_version)
+      : sink_(sink), batch_(batch), tunnel_(tunnel), stamp_(stamp), instance_(instance), inner_version_(inner_version) {}
+
+  void segment(uint8_t* header, uint32_t header_length, Piece payload) override {
+    const uint32_t length = stamp_length(tunnel_.encapsulation);
+    write_stamp(header - length, tunnel_.encapsulation, stamp_, inner_version_);
+    batch_.add(sink_, tunnel_, instance_, {header - length, length + header_length}, true, payload);
+  }
+
+ private:
+  Sink& sink_;
+  DatagramBatch& batch_;
+  const Tunnel& tunnel_;
+  const Stamp& stamp_;
+  const uint16_t instance_;
+  const uint8_t inner_version_;
+};
 
 }  // namespace
 
@@ -133,12 +153,10 @@ void Pipeline::steer(Context& c, Prepared& prepared) {
     if (worst > headers) clamp_mss(packet, c.frame, uint16_t(worst - headers));
   }
 
-  Stamper stamper(c.sink, tunnel, stamp, packet.version, counters_.stamped, counters_.instances[instance.id].sent);
+  Stamper stamper(c.sink, batch_, tunnel, instance.id, stamp, packet.version);
   const SegmentRequest request{path->encapsulation == Encapsulation::nsh ? 0 : packet.ip, limit,
                                tunnel.outer_length() + stamp_length(path->encapsulation), true};
-  const SegmentResult result = segment(packet, c.frame, request, c.sink, stamper);
-  stamper.finish();
-  switch (result) {
+  switch (segment(packet, c.frame, request, c.sink, stamper)) {
     case SegmentResult::ok: return;
     case SegmentResult::unsupported: return counters_.drop(DropReason::unsupported_offload);
     case SegmentResult::corrupt: return counters_.drop(DropReason::bad_transport);

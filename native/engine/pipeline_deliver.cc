@@ -41,25 +41,25 @@ Piece write_link(const Flow& flow, Direction travel, uint8_t version, Sink& sink
 
 }  // namespace
 
-void Pipeline::deliver(Context& c, const Returned& r, SegmentJoin& join) {
+void Pipeline::deliver(Context& c, const Returned& r) {
   const PortId port = port_of(*r.flow, r.answer);
   const uint8_t gso = r.packet.version == 4 ? Offload::kGsoTcp4 : Offload::kGsoTcp6;
-  if (!join.empty() && c.sink.carries(port, gso) && join.append(r.packet)) return;
-  finish_delivery(c, r, join);
+  if (!join_.empty() && port == join_port_ && c.sink.carries(port, gso) && join_.append(r.packet, r.flow)) return;
+  finish_delivery(c.sink);
   Piece link{r.packet.bytes, r.packet.ip};
   if (!r.stamp.ethernet) link = write_link(*r.flow, travel_of(*r.flow, r.answer), r.packet.version, c.sink);
-  join.start(r.packet, link);
+  join_.start(r.packet, r.flow, link);
+  join_port_ = port;
 }
 
-// `r`: any packet of the run that is being joined.
-void Pipeline::finish_delivery(Context& c, const Returned& r, SegmentJoin& join) {
-  if (join.empty()) return;
+void Pipeline::finish_delivery(Sink& sink) {
+  if (join_.empty()) return;
   std::span<const Piece> pieces;
-  const Offload offload = join.finish(pieces);
-  const OutFrame out{port_of(*r.flow, r.answer), offload, pieces};
-  counters_.delivered.add(join.packets(), join.bytes());
-  c.sink.emit(out);
-  join.clear();
+  const Offload offload = join_.finish(pieces);
+  const OutFrame out{join_port_, offload, pieces};
+  counters_.delivered.add(join_.packets(), join_.bytes());
+  sink.emit(out);
+  join_.clear();
 }
 
 }  // namespace weir

@@ -56,50 +56,27 @@ void Pipeline::from_underlay(Context& c, Prepared& prepared) {
     counters_.returned.add(c.frame.length);
     return counters_.drop(DropReason::return_checksum);
   }
-  // Datagrams that go the same way travel on together: `first` begins the run at hand.
-  Returned first, now;
+  Returned returned[2];  // the datagram at hand and the one before it
   const Returned* before = nullptr;
-  uint32_t run_length = 0, run_datagrams = 0;
-  auto end_run = [&] {
-    if (!before) return;
-    if (first.stop.kind == StreamTable::Stop::Kind::instance) {
-      forward(c, outer, first, run_length, run_datagrams);
-    } else {
-      finish_delivery(c, first, join_);
-    }
-    before = nullptr;
-  };
   uint32_t done = 0;
-  do {
+  for (uint32_t n = 0; done < total || n == 0; n++, done += size) {
+    Returned& now = returned[n & 1];
     now.datagram = c.frame.bytes + outer.payload + done;
     now.length = std::min(size, total - done);
     counters_.returned.add(outer.payload + now.length);
-    if (done) {
+    if (n) {
       prepared.indexed = false;
       read_datagram(outer, now.datagram, now.length, prepared.stamp, prepared.packet);
     }
-    done += size;
-    if (!judge(c, outer, prepared, before, now)) {
-      end_run();
-      continue;
-    }
-    const bool joins = before && now.flow == first.flow && now.stop.kind == first.stop.kind && now.stop.instance == first.stop.instance &&
-                       now.stop.step == first.stop.step && now.stamp.same(first.stamp);
-    if (!joins) {
-      end_run();
-      first = now;
-      before = &first;
-      run_length = run_datagrams = 0;
-    }
-    run_length += now.length;
-    run_datagrams++;
+    const bool good = judge(c, outer, prepared, before, now);
+    before = good ? &now : nullptr;
+    if (!good) continue;
     if (now.stop.kind == StreamTable::Stop::Kind::instance) {
-      advance_stamp(now.datagram, outer.encapsulation, now.stamp, now.stop.step);
+      forward(c, outer, now);
     } else {
-      deliver(c, now, join_);
+      deliver(c, now);
     }
-  } while (done < total);
-  end_run();
+  }
 }
 
 Flow* Pipeline::stream_of(Context& c, Prepared& prepared) {
@@ -171,40 +148,19 @@ bool Pipeline::judge(Context& c, const StampedFrame& outer, Prepared& prepared, 
   return true;
 }
 
-// On to the next instance: the stamps have been changed where they lie, the outer headers are new.
-void Pipeline::forward(Context& c, const StampedFrame& outer, const Returned& first, uint32_t length, uint32_t datagrams) {
-  const Instance& to = *first.stop.instance;
+// On to the next instance: the stamp is changed where it lies, the outer headers are new.
+void Pipeline::forward(Context& c, const StampedFrame& outer, const Returned& r) {
+  const Instance& to = *r.stop.instance;
   const std::optional<Address>& source = to.address.is_ipv4() ? program_->underlay_ipv4 : program_->underlay_ipv6;
-  if (!source) {
-    for (; datagrams; datagrams--) counters_.drop(DropReason::no_underlay_address);
-    return;
-  }
-  const Packet& packet = first.packet;
-  const uint8_t dscp = uint8_t((packet.version == 4 ? packet.bytes[packet.ip + 1] : load16(packet.bytes + packet.ip) >> 4 & 255) >> 2);
-  const Tunnel tunnel{&*source, &to.address, &program_->underlay_mac, &to.mac, first.stamp.code, outer.encapsulation, dscp};
-  const uint32_t headers_length = tunnel.outer_length(), size = c.frame.offload.gso_size;
-  const bool whole_frame = first.datagram == c.frame.bytes + outer.payload;
-  const bool together = datagrams == 1 || c.sink.carries(kUnderlayPort, Offload::kGsoUdp);
-  for (uint32_t done = 0; done < length;) {
-    const uint32_t n = together ? length : std::min(size, length - done);
-    uint8_t* start = first.datagram + done;
-    // What begins its frame gets the new headers right before it; anything else would overwrite its neighbour, which may
-    // still wait to be sent.
-    const bool in_place = whole_frame && done == 0 && outer.payload + c.frame.headroom >= headers_length;
-    uint8_t* headers = in_place ? start - headers_length : c.sink.scratch(headers_length);
-    const Piece rest{start, n};
-    Offload offload;
-    if (together && datagrams > 1) {
-      offload = write_outer_batch(headers, tunnel, n, size);
-    } else {
-      write_outer(headers, tunnel, {&rest, 1});
-    }
-    const Piece pieces[2] = {{headers, headers_length + (in_place ? n : 0)}, rest};
-    c.sink.emit({kUnderlayPort, offload, {pieces, in_place ? 1u : 2u}});
-    done += n;
-  }
-  counters_.stamped.add(datagrams, datagrams * headers_length + length);
-  counters_.instances[to.id].sent.add(datagrams, datagrams * headers_length + length);
+  if (!source) return counters_.drop(DropReason::no_underlay_address);
+  advance_stamp(r.datagram, outer.encapsulation, r.stamp, r.stop.step);
+  const uint8_t* ip = r.packet.bytes + r.packet.ip;
+  const uint8_t dscp = uint8_t((r.packet.version == 4 ? ip[1] : load16(ip) >> 4 & 255) >> 2);
+  const Tunnel tunnel{&*source, &to.address, &program_->underlay_mac, &to.mac, r.stamp.code, outer.encapsulation, dscp};
+  // What begins its frame has room for new headers right before it; with any other, its neighbour is there, which may still wait
+  // to be sent.
+  const bool room = r.datagram == c.frame.bytes + outer.payload && outer.payload + c.frame.headroom >= tunnel.outer_length();
+  batch_.add(c.sink, tunnel, to.id, {r.datagram, r.length}, room, {});
 }
 
 }  // namespace weir

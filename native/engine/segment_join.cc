@@ -42,7 +42,8 @@ bool tcp_continues(const Packet& a, const Packet& b) {
 
 }  // namespace
 
-void SegmentJoin::start(const Packet& packet, Piece link) {
+void SegmentJoin::start(const Packet& packet, const void* stream, Piece link) {
+  stream_ = stream;
   first_ = packet;
   first_checked_ = false;
   count_ = 1;
@@ -55,7 +56,8 @@ void SegmentJoin::start(const Packet& packet, Piece link) {
   pieces_[pieces_in_use_++] = {packet.bytes + packet.ip, packet.ip_length()};
 }
 
-bool SegmentJoin::append(const Packet& p) {
+bool SegmentJoin::append(const Packet& p, const void* stream) {
+  if (stream != stream_) return false;
   constexpr uint8_t kPlain = Tcp::kAck, kLast = Tcp::kAck | Tcp::kPsh | Tcp::kFin;
   const uint32_t n = p.end - p.payload;
   if (first_.ip_protocol != kIpTcp || p.ip_protocol != kIpTcp || first_.fragment || p.fragment) return false;

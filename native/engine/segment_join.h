@@ -14,11 +14,11 @@ namespace weir {
 class SegmentJoin {
  public:
   // Begins with a packet whose bytes may be changed until the frame is sent. `link` is its Ethernet header and tags.
-  void start(const Packet& packet, Piece link);
+  void start(const Packet& packet, const void* stream, Piece link);
   bool empty() const { return count_ == 0; }
   // Takes the next packet in if it continues the ones before it in every respect that a receiver could tell. A segment whose
   // checksum is wrong is never taken in: the joined frame gets a new one, and that would hide the damage.
-  bool append(const Packet& packet);
+  bool append(const Packet& packet, const void* stream);
   // The frame: its pieces stay valid until start(). Returns its offload header, none for a single packet.
   Offload finish(std::span<const Piece>& pieces);
   uint32_t packets() const { return count_; }
@@ -28,6 +28,7 @@ class SegmentJoin {
 
  private:
   Packet first_;
+  const void* stream_ = nullptr;  // whose segments they are; only compared
   uint32_t count_ = 0, pieces_in_use_ = 0;
   uint32_t size_ = 0;      // payload of every segment but the last
   uint32_t last_ = 0;      // payload of the latest

@@ -102,6 +102,7 @@ std::string RingPort::set_up(const RingOptions& options) {
       return failed("SO_ATTACH_FILTER");
   }
 
+  if (std::string error = open_plain(int(index)); !error.empty()) return error;
   messages_.resize(kBatch);
   pieces_.resize(kPieces);
   offloads_.resize(kBatch);
@@ -119,7 +120,21 @@ std::string RingPort::join_fanout(const RingOptions& options) {
   return {};
 }
 
+// A second socket that only sends.
+std::string RingPort::open_plain(int interface_index) {
+  const int one = 1;
+  plain_fd_ = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+  if (plain_fd_ < 0) return "interface " + interface_ + ": socket: " + std::strerror(errno);
+  setsockopt(plain_fd_, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one);
+  sockaddr_ll address{};
+  address.sll_family = AF_PACKET;
+  address.sll_ifindex = interface_index;
+  if (bind(plain_fd_, reinterpret_cast<sockaddr*>(&address), sizeof address)) return "interface " + interface_ + ": bind: " + std::strerror(errno);
+  return {};
+}
+
 RingPort::~RingPort() {
+  if (plain_fd_ >= 0) close(plain_fd_);
   if (map_) munmap(map_, map_bytes_);
   if (fd_ >= 0) close(fd_);
 }
@@ -200,16 +215,25 @@ void RingPort::send(const OutFrame& frame) {
   message = {};
   message.msg_iov = io;
   message.msg_iovlen = pieces;
+  queued_offload_ |= frame.offload.flags != 0 || frame.offload.gso_type != Offload::kGsoNone;
   queued_++;
   queued_pieces_ += pieces;
 }
 
 void RingPort::flush() {
+  const bool plain = !queued_offload_;
+  if (plain) {
+    for (uint32_t i = 0; i < queued_; i++) {
+      messages_[i].msg_hdr.msg_iov++;
+      messages_[i].msg_hdr.msg_iovlen--;
+    }
+  }
+  const int fd = plain ? plain_fd_ : fd_;
   for (uint32_t sent = 0; sent < queued_;) {
-    const int n = sendmmsg(fd_, &messages_[sent], queued_ - sent, MSG_DONTWAIT);
+    const int n = sendmmsg(fd, &messages_[sent], queued_ - sent, MSG_DONTWAIT);
     if (n > 0) {
       uint64_t bytes = 0;
-      for (int i = 0; i < n; i++) bytes += messages_[sent + uint32_t(i)].msg_len - sizeof(Offload);
+      for (int i = 0; i < n; i++) bytes += messages_[sent + uint32_t(i)].msg_len - (plain ? 0 : sizeof(Offload));
       tx_frames_.add(uint64_t(n));
       tx_bytes_.add(bytes);
       sent += uint32_t(n);
@@ -223,18 +247,19 @@ void RingPort::flush() {
       bypass_ = false;
       continue;
     }
-    if (errno == EINVAL && send_cut(sent)) {
+    if (errno == EINVAL && !plain && send_cut(sent)) {
       sent++;
       continue;
     }
     if (errno == EAGAIN) {  // the socket's send buffer is full: give the device a moment, once
-      pollfd wait{fd_, POLLOUT, 0};
+      pollfd wait{fd, POLLOUT, 0};
       if (poll(&wait, 1, 1) > 0 && (wait.revents & POLLOUT) && !(wait.revents & POLLERR)) continue;
     }
     tx_errors_++;  // this frame is lost (device queue full, too long for the device, …); the next may do better
     sent++;
   }
   queued_ = queued_pieces_ = 0;
+  queued_offload_ = false;
 }
 
 // The kernel does not take a super-frame: from now on none of its kind comes here, and this one goes in pieces.

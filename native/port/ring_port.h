@@ -54,9 +54,12 @@ class RingPort final : public Port {
   std::string set_up(const RingOptions& options);
   std::string join_fanout(const RingOptions& options);
   Frame frame_at(uint8_t* header);
+  std::string open_plain(int interface_index);
   bool send_cut(uint32_t queued);
 
   int fd_ = -1;
+  // For batches without any super-frame: the kernel sends those with a tenth less work where it expects no virtio-net header.
+  int plain_fd_ = -1;
   std::string interface_;
   uint8_t* map_ = nullptr;
   size_t map_bytes_ = 0;
@@ -67,6 +70,7 @@ class RingPort final : public Port {
   std::vector<iovec> pieces_;
   std::vector<Offload> offloads_;
   uint32_t queued_ = 0, queued_pieces_ = 0;
+  bool queued_offload_ = false;  // one of them needs its virtio-net header
   std::atomic<bool> bypass_{false};   // frames go to the device past its queueing discipline
   std::atomic<uint32_t> refused_{0};  // a bit for each Offload::kGso… that the kernel did not take
   uint16_t fanout_group_ = 0;

@@ -41,14 +41,28 @@ inline std::shared_ptr<Program> program(Encapsulation encapsulation, uint32_t pa
   return p;
 }
 
+// A sink whose ports take super-frames, as the ring port does, or single frames only, as a file does.
+class TestSink final : public Sink {
+ public:
+  explicit TestSink(bool carries) : carries_(carries) {}
+  uint8_t* scratch(uint32_t n) override { return collector.scratch(n); }
+  void emit(const OutFrame& frame) override { collector.emit(frame); }
+  bool carries(PortId, uint8_t) const override { return carries_; }
+  FrameCollector collector;
+
+ private:
+  bool carries_;
+};
+
 // Runs a copy of the frame, exactly as long as it is (so that a sanitizer sees a read past its end), through the engine.
-inline std::vector<CollectedFrame> process(Engine& engine, PortId port, const Bytes& bytes, const Offload& offload = {}, uint64_t now = 1, bool unknown = false) {
+inline std::vector<CollectedFrame> process(Engine& engine, PortId port, const Bytes& bytes, const Offload& offload = {}, uint64_t now = 1, bool unknown = false,
+                                           bool carries = false) {
   std::unique_ptr<uint8_t[]> copy(new uint8_t[bytes.size()]);
   std::copy(bytes.begin(), bytes.end(), copy.get());
   Frame frame{copy.get(), uint32_t(bytes.size()), uint32_t(bytes.size()), 0, offload, unknown};
-  FrameCollector sink;
+  TestSink sink(carries);
   engine.process(now, port, frame, sink);
-  return std::move(sink.frames());
+  return std::move(sink.collector.frames());
 }
 
 inline uint64_t dropped(const Engine& engine, DropReason reason) { return engine.counters().dropped[size_t(reason)].get(); }

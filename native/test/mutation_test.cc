@@ -65,7 +65,7 @@ TEST_CASE("mutated frames never break the pipeline") {
         offload = {uint8_t(random() % 4), uint8_t(random() % 6), uint16_t(random()), uint16_t(random() % 2000), uint16_t(random() % 100), uint16_t(random() % 40)};
       const uint64_t before = drops(engine);
       const PortId port = PortId(random() % 3);
-      const auto out = process(engine, port, bytes, offload, i * 10'000'000, random() % 2);
+      const auto out = process(engine, port, bytes, offload, i * 10'000'000, random() % 2, random() % 2);
       for (const auto& frame : out) REQUIRE(frame.port < 3);
       engine.tick(i * 10'000'000);
       if (port != kUnderlayPort && out.empty()) CHECK(drops(engine) + 1 > before);

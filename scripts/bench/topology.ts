@@ -26,6 +26,7 @@ let made = 0;
 
 export interface InterfaceCounts {
   readonly rxPackets: number;
+  readonly rxBytes: number;
   readonly txPackets: number;
   readonly rxDropped: number;
 }
@@ -102,7 +103,7 @@ export class Topology {
     const line = readFileSync(`/proc/${holder.pid}/net/dev`, 'utf8').split('\n').find((text) => text.trimStart().startsWith(`${device}:`));
     // bytes packets errs drop fifo frame compressed multicast, received and then sent
     const numbers = (line ?? '').replace(/^.*:/, '').trim().split(/\s+/).map(Number);
-    return { rxPackets: numbers[1] ?? 0, rxDropped: numbers[3] ?? 0, txPackets: numbers[9] ?? 0 };
+    return { rxPackets: numbers[1] ?? 0, rxBytes: numbers[0] ?? 0, rxDropped: numbers[3] ?? 0, txPackets: numbers[9] ?? 0 };
   }
 
   remove(): void {
