@@ -37,6 +37,7 @@
       "native/replay/replay.cc",
       "native/binding/replay_binding.cc",
       "native/netlink.cc",
+      "native/node/return_batch.cc",
       "native/node/service_node.cc",
       "native/node/stamped_datagram.cc",
       "native/binding/netlink_binding.cc",

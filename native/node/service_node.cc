@@ -5,12 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 
-#include "wire/checksum.h"
-#include "wire/ethernet.h"
-#include "wire/ip.h"
-#include "wire/transport.h"
 
 namespace weir {
 namespace {
@@ -99,35 +94,18 @@ void ServiceNode::collect(Frame& frame, const StampedFrame& outer) {
   }
 }
 
-void ServiceNode::send_back(const NodeBatch& batch, const NodePacket& packet, const uint8_t* inner, uint32_t length) {
+// The outer headers and the stamp lie before the packet in the batch's own memory, and are turned round there.
+void ServiceNode::send_back(NodeBatch& batch, const NodePacket& packet, const uint8_t* inner, uint32_t length) {
   if (packet.outer_length + length > kLongestDatagram) {
     counters_.dropped[size_t(NodeDrop::too_big)]++;
     return;
   }
-  uint8_t* head = arena_.take(packet.outer_length);
-  std::memcpy(head, batch.bytes.data() + packet.outer_at, packet.outer_length);
-  swap_outer(head);
-  uint8_t* ip = head + kEthernetHeader;
-  const uint32_t ip_header = packet.ipv6 ? kIpv6Header : Ipv4::header_length(ip);
-  uint8_t* udp = ip + ip_header;
-  uint8_t* stamp = udp + kUdpHeader;
+  uint8_t* outer = batch.bytes.data() + packet.outer_at;
+  swap_outer(outer);
+  const uint32_t outer_length = packet.outer_length - packet.view.stamp;
+  uint8_t* stamp = outer + outer_length;
   if (packet.view.encapsulation == Encapsulation::nsh) stamp[kNshPathWord + 3]--;
-  const uint32_t udp_length = kUdpHeader + packet.view.stamp + length;
-  store16(udp + 4, uint16_t(udp_length));
-  store16(udp + 6, 0);
-  if (packet.ipv6) {
-    store16(ip + 4, uint16_t(udp_length));
-    const uint32_t covered = kUdpHeader + packet.view.stamp;  // even, so the packet continues the sum
-    const uint64_t sum = checksum_add(inner, length, checksum_add(udp, covered, checksum_pseudo(ip + 8, 32, kIpUdp, udp_length)));
-    const uint16_t checksum = uint16_t(~checksum_fold(sum));
-    checksum_store(udp + 6, checksum ? checksum : 0xffff);
-  } else {
-    store16(ip + 2, uint16_t(ip_header + udp_length));
-    Ipv4::finish(ip);
-  }
-  const Piece pieces[2] = {{head, packet.outer_length}, {inner, length}};
-  counters_.returned.add(packet.outer_length + length);
-  port_->send({0, {}, pieces});
+  back_.add(*port_, outer, outer_length, {stamp, packet.view.stamp}, {inner, length});
 }
 
 void ServiceNode::finish_batches() {
@@ -148,8 +126,9 @@ void ServiceNode::finish_batches() {
         case NodeVerdict::Kind::error: counters_.dropped[size_t(NodeDrop::function_error)]++; break;
       }
     }
+    back_.finish(*port_);
     port_->flush();  // before the batch's memory goes
-    arena_.reset();
+    counters_.returned.add(back_.take_frames(), back_.take_bytes());
   }
 }
 

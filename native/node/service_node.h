@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "engine/counters.h"
-#include "engine/frame_collector.h"
+#include "node/return_batch.h"
 #include "node/stamped_datagram.h"
 #include "port/port.h"
 
@@ -38,7 +38,7 @@ struct NodeCounters {
   Counter dropped[size_t(NodeDrop::count_)];
 };
 
-class ServiceNode final : Receiver, Sink {
+class ServiceNode final : Receiver {
  public:
   // `deliver` (may be empty: pass) is called on the thread with a batch to hand on; false when the other side is behind.
   using Deliver = std::function<bool(std::shared_ptr<NodeBatch>)>;
@@ -57,10 +57,8 @@ class ServiceNode final : Receiver, Sink {
  private:
   void receive(PortId port, std::span<Frame> frames) override;
   void receive(Frame& frame);
-  uint8_t* scratch(uint32_t n) override { return arena_.take(n); }
-  void emit(const OutFrame& frame) override { port_->send(frame); }
   void collect(Frame& frame, const StampedFrame& outer);
-  void send_back(const NodeBatch& batch, const NodePacket& packet, const uint8_t* inner, uint32_t length);
+  void send_back(NodeBatch& batch, const NodePacket& packet, const uint8_t* inner, uint32_t length);
   void finish_batches();
   std::string run();
 
@@ -68,7 +66,7 @@ class ServiceNode final : Receiver, Sink {
   Address address_;
   Deliver deliver_;
   NodeCounters counters_;
-  ScratchArena arena_;
+  ReturnBatch back_;
   std::shared_ptr<NodeBatch> batch_;
 
   int wake_ = -1;

@@ -73,6 +73,8 @@ export async function until(what: string, condition: () => boolean | Promise<boo
 export interface ConfigOptions {
   readonly encapsulation?: 'nsh' | 'geneve';
   readonly port?: 'ring' | 'pcap';
+  /** What the command line of `weir run` begins with. */
+  readonly prefix?: readonly string[];
   readonly chain?: readonly string[];
   readonly extra?: string;
   readonly policies?: string;
@@ -145,7 +147,7 @@ export class Lab {
 
   /** Starts `weir run` where it belongs and waits until it captures. */
   async weir(options: ConfigOptions = {}): Promise<Running> {
-    const weir = await this.start('fwd', [...WEIR, 'run', '--config', this.config(options)], /"msg":"ready"/);
+    const weir = await this.start('fwd', [...(options.prefix ?? []), ...WEIR, 'run', '--config', this.config(options)], /"msg":"ready"/);
     // On the pcap port the first frame of an interface is lost (docs/status.md), and with it an address resolution.
     if (options.port === 'pcap') {
       await until('the pcap port to be past its first frames', async () => (await this.exec('wl', 'ping', '-c', '2', '-i', '0.2', '-W', '1', '10.2.0.2')).stdout.includes(' 0% packet loss'));
