@@ -293,7 +293,7 @@ export interface NodeCounters {
 export interface NativeNodeOptions {
   readonly interface: string;
   readonly address: string;
-  /** null: native `pass`. Else gets batches; returns one verdict a packet: true forward, false drop, bytes replace. */
+  /** null: native `pass`. Else gets batches; returns one verdict a packet: true forward, false drop, bytes replace, no bytes an error. */
   readonly onBatch: ((packets: NodePacket[]) => readonly (boolean | Uint8Array)[]) | null;
 }
 
