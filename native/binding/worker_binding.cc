@@ -48,8 +48,9 @@ class WorkerObject final : public Napi::ObjectWrap<WorkerObject> {
       ring.interface = interfaces_.back();
       ring.stamped_only = i == kUnderlayPort;
       ring.fanout = workers > 1;
-      // Every packet passes the underlay once a hop. A host with many captures has less of a burst on each.
-      ring.megabytes = std::max((ring.stamped_only || names.Length() <= 5 ? 64 : names.Length() <= 17 ? 16 : 8) / workers, 4u);
+      // A ring much larger than the processor's cache costs bulk traffic half its rate: every frame then comes from memory. A host
+      // with many captures has less of a burst on each.
+      ring.megabytes = std::max((ring.stamped_only || names.Length() <= 9 ? 32 : 8) / workers, 8u);
       for (uint32_t w = 0; w < workers; w++) {
         if (ring.interface.empty()) {
           ports[w].push_back(nullptr);
