@@ -41,7 +41,8 @@
       "native/node/service_node.cc",
       "native/node/stamped_datagram.cc",
       "native/binding/netlink_binding.cc",
-      "native/binding/node_binding.cc"
+      "native/binding/node_binding.cc",
+      "native/binding/peer_binding.cc"
     ],
     "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")", "native"],
     "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS"],

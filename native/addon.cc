@@ -6,6 +6,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   weir::register_worker(env, exports);
   weir::register_node(env, exports);
   weir::register_netlink(env, exports);
+  weir::register_peer(env, exports);
   weir::register_replay(env, exports);
   return exports;
 }

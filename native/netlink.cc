@@ -98,6 +98,7 @@ std::optional<Interface> interface_by_name(const std::string& name) {
   const bool ok = Request(RTM_GETLINK, 0, link).ask([&](const nlmsghdr* m) {
     const auto* info = static_cast<const ifinfomsg*>(NLMSG_DATA(m));
     result.up = info->ifi_flags & IFF_UP;
+    result.carrier = info->ifi_flags & IFF_RUNNING;
     result.loopback = info->ifi_flags & IFF_LOOPBACK;
     each_attribute<ifinfomsg>(m, [&](const rtattr* a) {
       if (a->rta_type == IFLA_MTU) result.mtu = as_u32(a);

@@ -13,7 +13,7 @@ struct Interface {
   uint32_t index = 0, mtu = 0;
   std::string name;
   Mac mac;
-  bool up = false, loopback = false;
+  bool up = false, carrier = false, loopback = false;
   std::vector<Address> addresses;  // IPv4 in order, then IPv6 with link-local ones last
 };
 

@@ -9,5 +9,6 @@ void register_worker(Napi::Env env, Napi::Object exports);
 void register_replay(Napi::Env env, Napi::Object exports);
 void register_node(Napi::Env env, Napi::Object exports);
 void register_netlink(Napi::Env env, Napi::Object exports);
+void register_peer(Napi::Env env, Napi::Object exports);
 
 }  // namespace weir

@@ -22,6 +22,7 @@ Napi::Value interface_info(const Napi::CallbackInfo& info) {
   o["mac"] = Napi::String::New(env, format_mac(found->mac));
   o["mtu"] = Napi::Number::New(env, found->mtu);
   o["up"] = Napi::Boolean::New(env, found->up);
+  o["carrier"] = Napi::Boolean::New(env, found->carrier);
   o["loopback"] = Napi::Boolean::New(env, found->loopback);
   Napi::Array ipv4 = Napi::Array::New(env), ipv6 = Napi::Array::New(env);
   for (const Address& a : found->addresses) {

@@ -37,6 +37,7 @@ export function weirConfig({ instances, encapsulation = 'nsh', workers = 1, flow
     `workers: ${workers}`,
     `flows: {max: ${flows}}`,
     `control: {socket: ${socket}}`,
+    `state_dir: ${scratch(`state-${files}`)}`,
     '',
   ].join('\n'));
   return { file, socket };

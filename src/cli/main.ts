@@ -4,10 +4,16 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { RpcError } from '../control/protocol.js';
 import { Failure } from '../failure.js';
-import { registerChanges, registerQueries } from './control.js';
+import { registerApply } from './apply.js';
+import { registerConditions } from './conditions.js';
+import { registerAny, registerQueries } from './control.js';
+import { registerEdits } from './edits.js';
+import { registerEvents } from './events.js';
 import { registerNode } from './node.js';
 import { registerReplay } from './replay.js';
 import { registerCheck, registerRun } from './run.js';
+import { registerDiff } from './diff.js';
+import { registerTrace } from './trace.js';
 
 const version = (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 
@@ -24,7 +30,13 @@ registerNode(program);
 registerReplay(program);
 registerCheck(program);
 registerQueries(program);
-registerChanges(program);
+registerTrace(program);
+registerDiff(program);
+registerEvents(program);
+registerConditions(program);
+registerApply(program);
+registerEdits(program);
+registerAny(program);
 
 /** Options are inherited by each word, so that they may stand behind it too. */
 function inherit(command: Command): void {

@@ -3,11 +3,13 @@ import type { Command } from 'commander';
 import { loadConfiguration } from '../config/load.js';
 import { formatErrors } from '../config/errors.js';
 import { ControlServer } from '../control/server.js';
-import { startOnHost } from '../dataplane/dataplane.js';
 import { requireNetRaw } from '../dataplane/host.js';
+import { startOnHost } from '../dataplane/start.js';
 import { Failure } from '../failure.js';
 import { createLogger } from '../observe/log.js';
+import type { Who } from '../observe/who.js';
 import type { Configuration } from '../config/configuration.js';
+import { chooseStart } from '../state/start.js';
 
 export function configurationFrom(file: string): Configuration {
   const loaded = loadConfiguration(file);
@@ -15,11 +17,18 @@ export function configurationFrom(file: string): Configuration {
   return loaded.configuration;
 }
 
-async function run(file: string, socketOption: string | undefined): Promise<void> {
-  const configuration = configurationFrom(file);
+interface RunOptions {
+  readonly config: string;
+  readonly forceConfig?: boolean;
+}
+
+async function run({ config: file, forceConfig = false }: RunOptions, socketOption: string | undefined): Promise<void> {
+  const given = configurationFrom(file);
   requireNetRaw();
-  const log = createLogger(configuration.log.level);
-  const { dataplane, release } = await startOnHost(configuration, log);
+  const log = createLogger(given.log.level);
+  const { configuration, origin } = chooseStart(given, file, { forceConfig }, log);
+  log.level = configuration.log.level;
+  const { dataplane, release } = await startOnHost(configuration, log, origin);
 
   let stopping = false;
   let control: ControlServer | undefined;
@@ -32,7 +41,7 @@ async function run(file: string, socketOption: string | undefined): Promise<void
     release();
   };
   // An answer to `shutdown` leaves before its connection closes.
-  const shutdown = (): void => void setImmediate(() => void stop('asked to by the control socket'));
+  const shutdown = (who: Who): void => void setImmediate(() => void stop(`asked to by ${who}`));
   const path = socketOption ?? configuration.control.socket;
   try {
     control = await ControlServer.listen({ path, mode: configuration.control.mode, dataplane, log, shutdown });
@@ -59,7 +68,8 @@ export function registerRun(program: Command): void {
     .command('run')
     .description('run the dataplane in the foreground')
     .requiredOption('-c, --config <file>', 'configuration (YAML)')
-    .action(async (options: { config: string }, command: Command) => run(options.config, command.optsWithGlobals<{ socket?: string }>().socket));
+    .option('--force-config', 'begin with the file, even if the last state is newer')
+    .action(async (options: RunOptions, command: Command) => run(options, command.optsWithGlobals<{ socket?: string }>().socket));
 }
 
 export function registerCheck(program: Command): void {

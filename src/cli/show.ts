@@ -1,5 +1,5 @@
 /** Answers of the control socket as people read them. */
-import type { chains as chainsOf, flows as flowsOf, services as servicesOf, stats as statsOf, status as statusOf, trace as traceOf } from '../dataplane/views.js';
+import type { chains as chainsOf, flows as flowsOf, services as servicesOf, stats as statsOf, status as statusOf } from '../dataplane/views.js';
 import { bytes, code, counts, endpoint, table } from '../observe/print.js';
 
 type Answer<F extends (...args: never[]) => unknown> = Awaited<ReturnType<F>>;
@@ -65,16 +65,4 @@ export function services(list: Answer<typeof servicesOf>): string {
     service.instances.map((i) => [service.name, i.name, i.address, i.mac === null ? `${i.state} (no neighbour)` : i.state, i.weight, i.streams, i.sent.packets, i.received.packets]),
   );
   return table(['service', 'instance', 'address', 'state', 'weight', 'streams', 'sent', 'received'], rows);
-}
-
-export function trace(t: Answer<typeof traceOf>): string {
-  const verdict = t.action === 'chain' ? `chain ${t.chain}, path ${t.path?.id} (version ${t.path?.version}, SPI ${t.path?.spi.forward}, ${t.path?.encapsulation})` : t.action;
-  const lines = [`code ${code(t.code)}`, `decision: ${verdict}, by ${t.policy === null ? 'the default' : `policy ${t.policy}`}`, ''];
-  lines.push(table(['policy', 'priority', 'specificity', 'verdict'], t.considered.map((c) => [c.policy, c.priority, c.specificity ?? '-', c.verdict])));
-  if (t.hops.length > 0) {
-    const rows = t.hops.map((hop, i) => [i + 1, hop.service, code(hop.code), hop.ranked.map((r) => (r.state === 'up' ? r.instance : `${r.instance} (${r.state})`)).join(', '), hop.chosen ?? 'none']);
-    lines.push('', table(['hop', 'service', 'code', 'ranked', 'a new stream gets'], rows));
-  }
-  if (t.live !== null) lines.push('', `live: on path ${t.live.path ?? '-'}, pinned to ${t.live.instances.map((name) => name ?? '-').join(', ') || 'nothing'}, ${t.live.packets} packets`);
-  return lines.join('\n');
 }

@@ -65,14 +65,19 @@ export function* addressPairs(match: Pick<MatchConfig, 'sources' | 'destinations
   }
 }
 
+const counted = new WeakMap<MatchConfig, number>();
+
 /** Rules that a policy becomes; counted no further than a little over `most`. */
 export function ruleCount(match: MatchConfig, most: number): number {
+  const known = counted.get(match);
+  if (known !== undefined) return known;
   const lists = [match.captures, match.vlans, match.protocols, match.sourcePorts, match.destinationPorts];
   const each = lists.reduce((product, list) => product * Math.max(1, list.length), 1);
   let count = 0;
   for (const _ of addressPairs(match)) {
     count += each;
-    if (count > most) break;
+    if (count > most) return count;
   }
+  counted.set(match, count);
   return count;
 }

@@ -3,6 +3,8 @@
  * durations in milliseconds and short forms written out. Snake_case keys of the document become camelCase here.
  */
 import type { Affinity, Encapsulation } from '../dataplane/native.js';
+import type { SwitchConfig } from './conditions.js';
+import type { VariantConfig } from './variants.js';
 
 export interface CaptureConfig {
   readonly name: string;
@@ -73,7 +75,12 @@ export interface PolicyConfig {
   readonly action: Action;
 }
 
+/** A document as plain JSON: what the user wrote, before defaults and short forms. Never changed in place: what is known of its parts is remembered by their identity. */
+export type PlainDocument = Readonly<Record<string, unknown>>;
+
 export interface Configuration {
+  /** What this was made of; `file` is what relative paths in it are relative to. */
+  readonly source: { readonly file: string; readonly document: PlainDocument };
   readonly underlay: {
     readonly interface: string;
     /** Tunnel source; null: the interface's first address. Replay never asks the machine and uses 192.0.2.1 / 2001:db8::1 then. */
@@ -84,7 +91,11 @@ export interface Configuration {
   readonly captures: readonly CaptureConfig[];
   readonly services: readonly ServiceConfig[];
   readonly chains: readonly ChainConfig[];
+  /** While no named configuration is in force. */
   readonly policies: readonly PolicyConfig[];
+  readonly switches: readonly SwitchConfig[];
+  /** As written; which is in force is src/conditions. */
+  readonly configurations: readonly VariantConfig[];
   readonly default: 'pass' | 'drop';
   readonly port: 'ring' | 'pcap';
   readonly workers: number | 'auto';

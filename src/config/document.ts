@@ -8,7 +8,22 @@ export function formatPath(path: readonly PathStep[]): string {
   return path.reduce<string>((text, step) => (typeof step === 'number' ? `${text}[${step}]` : text === '' ? step : `${text}.${step}`), '');
 }
 
-export class ConfigDocument {
+/** Says where in a document an error is. */
+export interface Places {
+  /** An error at the value that the path names, or at the nearest thing around it. `atKey`: at the key instead. */
+  error(path: readonly PathStep[], message: string, expected: string, found: unknown, atKey?: boolean): ConfigError;
+}
+
+/** Of a value that was never a file (a request, an edit): paths without lines. */
+export class PathsOnly implements Places {
+  constructor(readonly file: string) {}
+
+  error(path: readonly PathStep[], message: string, expected: string, found: unknown): ConfigError {
+    return { file: this.file, line: 0, column: 0, path: formatPath(path), message, expected, found: describe(found) };
+  }
+}
+
+export class ConfigDocument implements Places {
   readonly #document: Document.Parsed;
   readonly #lines = new LineCounter();
 
@@ -46,7 +61,6 @@ export class ConfigDocument {
     return this.#document.toJS({ maxAliasCount: 100 });
   }
 
-  /** An error at the value that the path names, or at the nearest thing around it. `atKey`: at the key instead. */
   error(path: readonly PathStep[], message: string, expected: string, found: unknown, atKey = false): ConfigError {
     const { line, column } = this.#position(path, atKey);
     return { file: this.file, line, column, path: formatPath(path), message, expected, found: describe(found) };

@@ -17,6 +17,10 @@ export function formatError(error: ConfigError): string {
   return `${place}: ${error.path === '' ? '' : `${error.path}: `}${error.message}`;
 }
 
+/** Shown at once; a list of a hundred thousand helps nobody. */
+export const MOST_ERRORS = 100;
+
 export function formatErrors(errors: readonly ConfigError[]): string {
-  return errors.map(formatError).join('\n');
+  const more = errors.length - MOST_ERRORS;
+  return [...errors.slice(0, MOST_ERRORS).map(formatError), ...(more > 0 ? [`and ${more} errors more`] : [])].join('\n');
 }

@@ -2,9 +2,11 @@
 import { dirname, resolve } from 'node:path';
 import type { Affinity, Encapsulation } from '../dataplane/native.js';
 import { canonical } from './address.js';
-import type { Action, CaptureConfig, ChainConfig, Configuration, MatchConfig, PolicyConfig, PortRange, ServiceConfig } from './configuration.js';
+import type { Action, CaptureConfig, ChainConfig, Configuration, MatchConfig, PlainDocument, PolicyConfig, PortRange, ServiceConfig } from './configuration.js';
+import { durationMs, many, type OneOrMany } from './forms.js';
+import { switches, variants, type RawSwitches, type RawVariants } from './variants.js';
 
-type OneOrMany<T> = T | readonly T[];
+export { durationMs, many } from './forms.js';
 
 export interface RawMatch {
   capture?: OneOrMany<string>;
@@ -47,6 +49,8 @@ export interface RawConfiguration {
   services?: Record<string, RawService>;
   chains?: Record<string, RawChain | readonly string[]>;
   policies?: readonly RawPolicy[];
+  switches?: RawSwitches;
+  configurations?: RawVariants;
   default?: 'pass' | 'drop';
   encapsulation?: Encapsulation;
   port?: 'ring' | 'pcap';
@@ -60,16 +64,6 @@ export interface RawConfiguration {
 }
 
 export const PROTOCOLS: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58 };
-
-export function many<T>(value: OneOrMany<T> | undefined): readonly T[] {
-  if (value === undefined) return [];
-  return Array.isArray(value) ? (value as readonly T[]) : [value as T];
-}
-
-export function durationMs(text: string): number {
-  const [, amount = '0', unit = 'ms'] = /^([0-9]+)(ms|s|m|h)$/.exec(text) ?? [];
-  return Number(amount) * { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit as 'ms' | 's' | 'm' | 'h'];
-}
 
 export function portRange(value: string | number): PortRange {
   const [low = '', high = low] = String(value).split('-');
@@ -114,7 +108,7 @@ function chain(name: string, raw: RawChain | readonly string[], encapsulation: E
   return { name, services: long.services, return: 'hub', encapsulation: long.encapsulation ?? encapsulation, answers: long.answers ?? 'backwards' };
 }
 
-function match(raw: RawMatch): MatchConfig {
+export function match(raw: RawMatch): MatchConfig {
   const [direction, another] = new Set(many(raw.direction));
   return {
     captures: many(raw.capture),
@@ -128,7 +122,23 @@ function match(raw: RawMatch): MatchConfig {
   };
 }
 
+/** By what was written, which never changes: of a hundred thousand policies an edit makes one anew. */
+const policyOf = new WeakMap<RawPolicy, PolicyConfig>();
+const policiesOf = new WeakMap<readonly RawPolicy[], readonly PolicyConfig[]>();
+
+function policies(raw: readonly RawPolicy[]): readonly PolicyConfig[] {
+  const known = policiesOf.get(raw) ?? raw.map(policy);
+  policiesOf.set(raw, known);
+  return known;
+}
+
 function policy(raw: RawPolicy): PolicyConfig {
+  const known = policyOf.get(raw) ?? makePolicy(raw);
+  policyOf.set(raw, known);
+  return known;
+}
+
+function makePolicy(raw: RawPolicy): PolicyConfig {
   const action: Action = raw.chain !== undefined ? { kind: 'chain', chain: raw.chain } : { kind: raw.action ?? 'pass' };
   return { name: raw.name, priority: raw.priority ?? 0, match: match(raw.match), action };
 }
@@ -137,11 +147,14 @@ function policy(raw: RawPolicy): PolicyConfig {
 export function normalise(raw: RawConfiguration, file: string): Configuration {
   const encapsulation = raw.encapsulation ?? 'nsh';
   return {
+    source: { file, document: raw as unknown as PlainDocument },
     underlay: raw.underlay === undefined ? null : { interface: raw.underlay.interface, address: raw.underlay.address === undefined ? null : canonical(raw.underlay.address), mtu: raw.underlay.mtu ?? null },
     captures: captures(raw),
     services: Object.entries(raw.services ?? {}).map(([name, value]) => service(name, value)),
     chains: Object.entries(raw.chains ?? {}).map(([name, value]) => chain(name, value, encapsulation)),
-    policies: (raw.policies ?? []).map(policy),
+    policies: policies(raw.policies ?? []),
+    switches: switches(raw.switches),
+    configurations: variants(raw.configurations, policies),
     default: raw.default ?? 'pass',
     port: raw.port ?? 'ring',
     workers: raw.workers ?? 'auto',

@@ -2,6 +2,7 @@
  * JSON Schema (2020-12) of the configuration: what `weir check` enforces and what editors load. docs/weir.schema.json is this
  * object, written by `npm run schema`.
  */
+import { conditionDefs, variantProperties } from './condition-schema.js';
 
 const name = { type: 'string', pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$', description: 'A name of at most 63 letters, digits, ".", "_" and "-".' } as const;
 const interfaceName = { type: 'string', pattern: '^(?!\\.{1,2}$)[^\\s/:]{1,15}$' } as const;
@@ -15,6 +16,37 @@ const prefix = { type: 'string', description: 'An address or a prefix: 10.0.0.0/
 // 255 is reserved (IANA), and stands for any protocol in a compiled rule.
 const protocol = { anyOf: [{ enum: ['tcp', 'udp', 'icmp', 'icmpv6'] }, { type: 'integer', minimum: 0, maximum: 254 }] };
 
+const policies = {
+  description: 'Matched against the packet that opens a stream: the highest priority first, then the most specific, then the first written. Each has either a chain or an action.',
+  type: 'array',
+  items: {
+    type: 'object',
+    additionalProperties: false,
+    required: ['name', 'match'],
+    properties: {
+      name,
+      priority: { type: 'integer', minimum: -1000000, maximum: 1000000, description: 'Higher wins. Default 0.' },
+      match: {
+        type: 'object',
+        additionalProperties: false,
+        description: 'Every key that is given must match; a list matches if one of its values does.',
+        properties: {
+          capture: oneOrMany(name, 'Names of captures.'),
+          vlan: oneOrMany({ type: 'integer', minimum: 0, maximum: 4094 }, 'Outermost VLAN ids; 0 is untagged.'),
+          direction: oneOrMany({ enum: ['out', 'in'] }, 'out: opened by the workload. Default: both.'),
+          protocol: oneOrMany(protocol, 'Names, or numbers of IANA.'),
+          source: oneOrMany(prefix, 'Addresses or prefixes of who opens the stream.'),
+          destination: oneOrMany(prefix, 'Addresses or prefixes that it is opened to.'),
+          source_port: oneOrMany(portOrRange, 'Ports or ranges, for tcp and udp.'),
+          destination_port: oneOrMany(portOrRange, 'Ports or ranges, for tcp and udp.'),
+        },
+      },
+      chain: { ...name, description: 'The chain that its streams take.' },
+      action: { enum: ['pass', 'drop'], description: 'pass: across unchanged.' },
+    },
+  },
+} as const;
+
 export const schema = {
   $schema: 'https://json-schema.org/draft/2020-12/schema',
   title: 'weir configuration',
@@ -22,6 +54,7 @@ export const schema = {
   type: 'object',
   additionalProperties: false,
   required: ['captures'],
+  $defs: { ...conditionDefs, policies },
   properties: {
     underlay: {
       type: 'object',
@@ -109,36 +142,8 @@ export const schema = {
         ],
       },
     },
-    policies: {
-      description: 'Matched against the packet that opens a stream: the highest priority first, then the most specific, then the first written. Each has either a chain or an action.',
-      type: 'array',
-      items: {
-        type: 'object',
-        additionalProperties: false,
-        required: ['name', 'match'],
-        properties: {
-          name,
-          priority: { type: 'integer', minimum: -1000000, maximum: 1000000, description: 'Higher wins. Default 0.' },
-          match: {
-            type: 'object',
-            additionalProperties: false,
-            description: 'Every key that is given must match; a list matches if one of its values does.',
-            properties: {
-              capture: oneOrMany(name, 'Names of captures.'),
-              vlan: oneOrMany({ type: 'integer', minimum: 0, maximum: 4094 }, 'Outermost VLAN ids; 0 is untagged.'),
-              direction: oneOrMany({ enum: ['out', 'in'] }, 'out: opened by the workload. Default: both.'),
-              protocol: oneOrMany(protocol, 'Names, or numbers of IANA.'),
-              source: oneOrMany(prefix, 'Addresses or prefixes of who opens the stream.'),
-              destination: oneOrMany(prefix, 'Addresses or prefixes that it is opened to.'),
-              source_port: oneOrMany(portOrRange, 'Ports or ranges, for tcp and udp.'),
-              destination_port: oneOrMany(portOrRange, 'Ports or ranges, for tcp and udp.'),
-            },
-          },
-          chain: { ...name, description: 'The chain that its streams take.' },
-          action: { enum: ['pass', 'drop'], description: 'pass: across unchanged.' },
-        },
-      },
-    },
+    policies,
+    ...variantProperties,
     default: { enum: ['pass', 'drop'], description: 'For streams that no policy matches. Default pass.' },
     encapsulation: { enum: ['nsh', 'geneve'], description: 'For chains that say none. Default nsh.' },
     port: { enum: ['ring', 'pcap'], description: 'How frames are captured and sent. Default ring.' },

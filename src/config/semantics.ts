@@ -1,29 +1,33 @@
 /** What a schema can't say: references, duplicates, impossible prefixes and ranges. Tolerates a value of the wrong shape. */
 import { formatAddress, notOneHost, parseAddress, parsePrefix } from './address.js';
-import type { ConfigDocument, PathStep } from './document.js';
+import type { PathStep, Places } from './document.js';
 import type { ConfigError } from './errors.js';
 import { MAX_DURATION_MS, MAX_HOPS } from './limits.js';
+import { isKnownGood } from './known.js';
 import { nearest } from './nearest.js';
+import { isObject, list, entries, type Report } from './report.js';
 import { PROTOCOLS, durationMs, many, portRange, type RawConfiguration, type RawMatch } from './normalise.js';
-
-type Report = (path: readonly PathStep[], message: string, expected: string, found: unknown) => void;
-
-const isObject = (value: unknown): value is Record<string, unknown> => value !== null && typeof value === 'object' && !Array.isArray(value);
-const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
-const entries = (value: unknown): [string, unknown][] => (isObject(value) ? Object.entries(value) : []);
+import { checkVariants } from './variant-checks.js';
 
 /** `wrong`: paths that the schema has complained of already. */
-export function checkMeaning(document: ConfigDocument, raw: RawConfiguration, wrong: ReadonlySet<string>): ConfigError[] {
+export function checkMeaning(places: Places, raw: RawConfiguration, wrong: ReadonlySet<string>): ConfigError[] {
   const errors: ConfigError[] = [];
   const report: Report = (path, message, expected, found) => {
-    const error = document.error(path, message, expected, found);
+    const error = places.error(path, message, expected, found);
     if (!wrong.has(error.path)) errors.push(error);
   };
   checkCaptures(raw, report);
   checkUnderlay(raw, report);
   checkServices(raw, report);
   checkChains(raw, report);
-  checkPolicies(raw, report);
+  checkPolicies(raw.policies, ['policies'], raw, report);
+  checkVariants(raw as unknown as Record<string, unknown>, {
+    report,
+    unknownName: (path, what, name, known) => unknownName(report, path, what, name, known),
+    duration: (path, value) => checkDuration(path, value, report),
+    unique: unique(report, 'name'),
+    policies: (value, path) => checkPolicies(value, path, raw, report),
+  });
   for (const [key, value] of entries(raw.flows?.idle)) checkDuration(['flows', 'idle', key], value, report);
   return errors;
 }
@@ -100,15 +104,16 @@ function chainServices(chain: unknown): readonly unknown[] {
   return Array.isArray(chain) ? chain : isObject(chain) ? list(chain['services']) : [];
 }
 
-function unknownName(report: Report, path: readonly PathStep[], what: string, name: unknown, known: readonly string[]): void {
-  if (typeof name !== 'string' || known.includes(name)) return;
-  const near = nearest(name, known);
-  const hint = near !== null ? `did you mean "${near}"?` : known.length > 0 ? `there are: ${known.join(', ')}` : `there are none`;
+export function unknownName(report: Report, path: readonly PathStep[], what: string, name: unknown, known: ReadonlySet<string>): void {
+  if (typeof name !== 'string' || known.has(name)) return;
+  const names = [...known];
+  const near = nearest(name, names);
+  const hint = near !== null ? `did you mean "${near}"?` : names.length > 0 ? `there are: ${names.join(', ')}` : `there are none`;
   report(path, `there is no ${what} "${name}"; ${hint}`, `the name of a ${what}`, name);
 }
 
 function checkChains(raw: RawConfiguration, report: Report): void {
-  const services = Object.keys(isObject(raw.services) ? raw.services : {});
+  const services = new Set(Object.keys(isObject(raw.services) ? raw.services : {}));
   for (const [name, chain] of entries(raw.chains)) {
     const base: PathStep[] = Array.isArray(chain) ? ['chains', name] : ['chains', name, 'services'];
     const { length } = chainServices(chain);
@@ -122,15 +127,25 @@ function checkChains(raw: RawConfiguration, report: Report): void {
   }
 }
 
-function checkPolicies(raw: RawConfiguration, report: Report): void {
-  const names = unique(report, 'name');
-  const chains = Object.keys(isObject(raw.chains) ? raw.chains : {});
-  const captures = list(raw.captures).flatMap((capture) => (isObject(capture) && typeof capture['name'] === 'string' ? [capture['name']] : []));
-  list(raw.policies).forEach((policy, i) => {
+function checkPolicies(policies: unknown, base: readonly PathStep[], raw: RawConfiguration, report: Report): void {
+  const names = new Set<unknown>();
+  const chains = new Set(Object.keys(isObject(raw.chains) ? raw.chains : {}));
+  const captures = new Set(list(raw.captures).flatMap((capture) => (isObject(capture) && typeof capture['name'] === 'string' ? [capture['name']] : [])));
+  list(policies).forEach((policy, i) => {
     if (!isObject(policy)) return;
-    const path: PathStep[] = ['policies', i];
-    names([...path, 'name'], policy['name'], 'another policy');
+    const { name, chain } = policy;
+    const taken = name !== undefined && names.has(name);
+    names.add(name);
+    const knownGood = isKnownGood(policy);
+    // Most of a large document's: no path is made for what is not wrong.
+    if (knownGood && !taken && (chain === undefined || chains.has(chain as string)) && (policy['match'] as RawMatch).capture === undefined) return;
+    const path: PathStep[] = [...base, i];
+    if (taken) report([...path, 'name'], `name ${JSON.stringify(name)} is already used by another policy`, 'a name of its own', name);
     unknownName(report, [...path, 'chain'], 'chain', policy['chain'], chains);
+    if (knownGood) {
+      checkCaptureNames((policy['match'] as RawMatch).capture, [...path, 'match'], captures, report);
+      return;
+    }
     if ((policy['chain'] === undefined) === (policy['action'] === undefined)) {
       report(path, 'expected either "chain" or "action: pass | drop"', 'chain or action', policy['chain'] === undefined ? undefined : 'both');
     }
@@ -138,13 +153,19 @@ function checkPolicies(raw: RawConfiguration, report: Report): void {
   });
 }
 
-function checkMatch(match: RawMatch, path: readonly PathStep[], captures: readonly string[], report: Report): void {
+function checkCaptureNames(names: unknown, path: readonly PathStep[], captures: ReadonlySet<string>, report: Report): void {
+  if (Array.isArray(names)) names.forEach((name, i) => unknownName(report, [...path, 'capture', i], 'capture', name, captures));
+  else if (names !== undefined) unknownName(report, [...path, 'capture'], 'capture', names, captures);
+}
+
+/** Prefixes, port ranges and names of captures in a match; `path` is where it stands. */
+export function checkMatch(match: RawMatch, path: readonly PathStep[], captures: ReadonlySet<string>, report: Report): void {
   const each = (key: keyof RawMatch, check: (at: PathStep[], value: unknown) => void): void => {
     const value = match[key] as unknown;
     if (Array.isArray(value)) value.forEach((item, i) => check([...path, key, i], item));
     else if (value !== undefined) check([...path, key], value);
   };
-  each('capture', (at, value) => unknownName(report, at, 'capture', value, captures));
+  checkCaptureNames(match.capture, path, captures, report);
   for (const key of ['source', 'destination'] as const) {
     each(key, (at, value) => {
       const prefix = typeof value === 'string' ? parsePrefix(value) : null;

@@ -4,14 +4,27 @@ import { createInterface } from 'node:readline';
 import { Failure } from '../failure.js';
 import { RpcError, type Response } from './protocol.js';
 
+const lost = (): Failure => new Failure('weir closed the connection');
+
 export class ControlClient {
   #next = 1;
   readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
+  #closed = false;
+  #onNotification: (method: string, params: unknown) => void = () => undefined;
+  /** Resolves when the connection is over, whoever ended it. */
+  readonly closed: Promise<void>;
 
   private constructor(private readonly socket: Socket) {
     const lines = createInterface({ input: socket, crlfDelay: Infinity });
     lines.on('line', (line) => this.#receive(line));
-    socket.on('close', () => this.#waiting.forEach(({ reject }) => reject(new Failure('weir closed the connection'))));
+    this.closed = new Promise((resolve) => {
+      socket.on('close', () => {
+        this.#closed = true;
+        this.#waiting.forEach(({ reject }) => reject(lost()));
+        this.#waiting.clear();
+        resolve();
+      });
+    });
     socket.on('error', () => undefined);
   }
 
@@ -33,7 +46,14 @@ export class ControlClient {
   }
 
   #receive(line: string): void {
-    const response = JSON.parse(line) as Response;
+    let message: Response | { readonly method: string; readonly params?: unknown };
+    try {
+      message = JSON.parse(line) as typeof message;
+    } catch {
+      return; // a line cut short, where weir cut the connection
+    }
+    if ('method' in message) return this.#onNotification(message.method, message.params);
+    const response = message;
     const waiter = typeof response.id === 'number' ? this.#waiting.get(response.id) : undefined;
     if (waiter === undefined) return;
     this.#waiting.delete(response.id as number);
@@ -41,7 +61,13 @@ export class ControlClient {
     else waiter.resolve(response.result);
   }
 
+  /** What comes unasked: events, after `subscribe`. */
+  notified(handler: (method: string, params: unknown) => void): void {
+    this.#onNotification = handler;
+  }
+
   call<T>(method: string, params: object = {}): Promise<T> {
+    if (this.#closed) return Promise.reject(lost());
     const id = this.#next++;
     const answer = new Promise<unknown>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
     this.socket.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);
@@ -50,5 +76,10 @@ export class ControlClient {
 
   close(): void {
     this.socket.end();
+  }
+
+  /** Ends at once, also where weir does not answer any more. */
+  abandon(): void {
+    this.socket.destroy();
   }
 }

@@ -8,6 +8,8 @@ export const INTERNAL_ERROR = -32603;
 /** The state in force does not allow it; `data.path` says what of the request. */
 export const REFUSED = -32000;
 export const LINE_TOO_LONG = -32001;
+/** `if_generation` is not the one in force, which `data.generation` says. */
+export const OTHER_GENERATION = -32002;
 
 export type Id = string | number | null;
 

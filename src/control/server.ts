@@ -4,11 +4,15 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { Failure } from '../failure.js';
 import type { Logger } from '../observe/log.js';
+import type { Who } from '../observe/who.js';
 import type { Dataplane } from '../dataplane/dataplane.js';
 import { call } from './methods.js';
+import { peerOf } from './peer.js';
 import { INTERNAL_ERROR, INVALID_REQUEST, LINE_TOO_LONG, PARSE_ERROR, RpcError, failure, type Id, type Response } from './protocol.js';
+import { Subscription } from './subscription.js';
 
-const LINE_BYTES = 1024 * 1024;
+/** A document of 100,000 policies has 15 to 30 MiB. */
+const LINE_BYTES = 64 * 1024 * 1024;
 /** Requests of one connection that wait for their answer; beyond that, reading pauses. */
 const MOST_WAITING = 64;
 const MOST_CONNECTIONS = 256;
@@ -18,7 +22,7 @@ export interface ControlOptions {
   readonly mode: number;
   readonly dataplane: Dataplane;
   readonly log: Logger;
-  readonly shutdown: () => void;
+  readonly shutdown: (who: Who) => void;
 }
 
 export class ControlServer {
@@ -54,9 +58,17 @@ export class ControlServer {
   }
 
   #serve(socket: Socket): void {
-    const connection = new Connection(socket, this.options, `control connection ${++this.#connections}`);
+    const who = peerOf(socket, `control connection ${++this.#connections}`);
+    const { dataplane, log } = this.options;
+    const subscription = new Subscription(socket, dataplane.events, (waiting) => {
+      log.warn({ who, waiting }, `${who} did not read its events and was cut off: ${waiting.events} of them, ${waiting.bytes} bytes, were waiting`);
+    });
+    const connection = new Connection(socket, this.options, who, subscription);
     this.#sockets.add(socket);
-    socket.on('close', () => this.#sockets.delete(socket));
+    socket.on('close', () => {
+      this.#sockets.delete(socket);
+      subscription.stop();
+    });
     socket.on('error', () => socket.destroy());
     socket.on('data', (chunk: Buffer) => connection.receive(chunk));
   }
@@ -80,7 +92,8 @@ class Connection {
   constructor(
     private readonly socket: Socket,
     private readonly options: ControlOptions,
-    private readonly who: string,
+    private readonly who: Who,
+    private readonly subscription: Subscription,
   ) {}
 
   receive(chunk: Buffer): void {
@@ -120,7 +133,7 @@ class Connection {
       const answer = await work();
       if (answer !== null && !this.socket.destroyed) {
         const flushed = this.socket.write(`${JSON.stringify(answer)}\n`);
-        if (!flushed) await new Promise<void>((resolve) => this.socket.once('drain', resolve).once('close', resolve));
+        if (!flushed) await flush(this.socket);
       }
       this.#waiting--;
       if (this.#waiting < MOST_WAITING && this.socket.isPaused()) this.socket.resume();
@@ -154,7 +167,7 @@ class Connection {
     }
     const { dataplane, log, shutdown } = this.options;
     try {
-      const result = await call(method, params, { dataplane, who: this.who, shutdown });
+      const result = await call(method, params, { dataplane, who: this.who, subscription: this.subscription, shutdown });
       return id === undefined ? null : { jsonrpc: '2.0', id: answerId, result };
     } catch (error) {
       if (!(error instanceof RpcError)) log.error({ method, error: (error as Error).stack }, 'a control request failed');
@@ -162,6 +175,17 @@ class Connection {
       return id === undefined ? null : failure(answerId, rpc);
     }
   }
+}
+
+/** Waits until the socket takes more, or is gone. */
+function flush(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      socket.off('drain', done).off('close', done);
+      resolve();
+    };
+    socket.on('drain', done).on('close', done);
+  });
 }
 
 /** Removes a socket file that nobody listens on; a living one is an error. */

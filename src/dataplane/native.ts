@@ -309,6 +309,8 @@ export interface InterfaceInfo {
   readonly mac: string;
   readonly mtu: number;
   readonly up: boolean;
+  /** The link below is there: cable in, peer up. */
+  readonly carrier: boolean;
   readonly loopback: boolean;
   readonly ipv4: readonly string[];
   /** Global ones first, link-local last. */
@@ -331,6 +333,8 @@ export interface NativeAddon {
   routeTo(address: string): { readonly interfaceIndex: number; readonly nextHop: string; readonly source: string | null } | null;
   /** MAC from the kernel's neighbour table; null where absent or failed. */
   neighbour(interfaceIndex: number, address: string): string | null;
+  /** Who is at the other end of a connected Unix socket (SO_PEERCRED, unix(7)); null where the kernel does not say. `pid` 0: outside our PID namespace. */
+  peerCredentials(descriptor: number): { readonly pid: number; readonly uid: number; readonly gid: number } | null;
   /** SipHash-2-4 over the canonical tuple (FORMATS); unsigned 32 bit. */
   affinityCode(key: Uint8Array, tenant: number, protocol: number, source: string, sourcePort: number, destination: string, destinationPort: number, affinity: Affinity): number;
 }

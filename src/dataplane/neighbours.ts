@@ -8,10 +8,14 @@ import { isIpv4 } from '../config/address.js';
 import { native } from './native.js';
 
 const DISCARD_PORT = 9;
+/** The kernel forgets neighbours it does not need and finds them again within a second: that is no loss yet. */
+const SILENT_ROUNDS = 3;
 const LOOPBACK_MAC = '00:00:00:00:00:00';
 
 export class Neighbours {
   readonly #macs = new Map<string, string>();
+  /** Rounds in a row in which the kernel no longer had a neighbour that it once had. */
+  readonly #unanswered = new Map<string, number>();
   readonly #underlay: { readonly index: number; readonly loopback: boolean };
 
   constructor(underlay: { readonly index: number; readonly loopback: boolean }) {
@@ -22,6 +26,11 @@ export class Neighbours {
     return this.#underlay.loopback ? LOOPBACK_MAC : (this.#macs.get(address) ?? null);
   }
 
+  /** The kernel does not find it any more, though its MAC is still used. */
+  silent(address: string): boolean {
+    return (this.#unanswered.get(address) ?? 0) >= SILENT_ROUNDS;
+  }
+
   /** Looks all of them up; asks the kernel to resolve what is missing. True if anything changed. */
   refresh(addresses: readonly string[]): boolean {
     if (this.#underlay.loopback) return false;
@@ -30,6 +39,8 @@ export class Neighbours {
       const route = native.routeTo(address);
       // A route through another interface is no way for packets that leave by the underlay.
       const mac = route === null || route.interfaceIndex !== this.#underlay.index ? null : native.neighbour(route.interfaceIndex, route.nextHop);
+      if (mac !== null) this.#unanswered.delete(address);
+      else if (this.#macs.has(address)) this.#unanswered.set(address, (this.#unanswered.get(address) ?? 0) + 1);
       if (mac !== null && mac !== this.#macs.get(address)) {
         this.#macs.set(address, mac);
         changed = true;

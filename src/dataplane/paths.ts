@@ -27,7 +27,6 @@ export class Paths {
 
   /** Makes a new path current for its chain. `move`: streams of all older paths of the chain come along. */
   add(chain: ChainConfig, existing: 'keep' | 'move'): PathState {
-    const before = this.#current.get(chain.name);
     const id = this.#freeId();
     const version: Version = {
       id,
@@ -36,15 +35,31 @@ export class Paths {
       answers: chain.answers,
       services: [...chain.services],
       movedTo: 0,
-      number: (before?.number ?? 0) + 1,
+      number: Math.max(0, ...this.#versionsOf(chain.name).map((old) => old.number)) + 1,
       emptySince: null,
     };
     if (existing === 'move') {
-      for (const old of this.#versions.values()) if (old.chain === chain.name) this.#versions.set(old.id, { ...old, movedTo: id });
+      for (const old of this.#versionsOf(chain.name)) this.#versions.set(old.id, { ...old, movedTo: id });
     }
     this.#versions.set(id, version);
     this.#current.set(chain.name, version);
     return version;
+  }
+
+  #versionsOf(chain: string): Version[] {
+    return [...this.#versions.values()].filter((version) => version.chain === chain);
+  }
+
+  /** The chain is no longer there: its paths stay until the last stream on them has ended. */
+  retire(chain: string): void {
+    this.#current.delete(chain);
+  }
+
+  /** Of each chain that is no longer there, the path that stands for it: one that was not moved away from. */
+  endingChains(): PathState[] {
+    const last = new Map<string, Version>();
+    for (const version of this.#versions.values()) if (!this.#current.has(version.chain) && version.movedTo === 0) last.set(version.chain, version);
+    return [...last.values()];
   }
 
   // Ids go up before they come round, so that a late packet of a freed path meets no new one.
@@ -69,15 +84,20 @@ export class Paths {
   }
 
   currentId(chain: string): number {
-    return this.#current.get(chain)?.id ?? 0;
+    return this.#current.get(chain)?.id ?? this.endingChains().find((path) => path.chain === chain)?.id ?? 0;
   }
 
   get(id: number): PathView | undefined {
-    return this.all().find((path) => path.id === id);
+    const version = this.#versions.get(id);
+    return version === undefined ? undefined : this.#view(version);
   }
 
   all(): PathView[] {
-    return [...this.#versions.values()].map((version) => ({ ...version, version: version.number, current: this.#current.get(version.chain)?.id === version.id }));
+    return [...this.#versions.values()].map((version) => this.#view(version));
+  }
+
+  #view(version: Version): PathView {
+    return { ...version, version: version.number, current: this.#current.get(version.chain)?.id === version.id };
   }
 
   /** Forgets old paths that have been empty for the grace time. Returns their ids. */

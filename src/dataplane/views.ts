@@ -1,7 +1,6 @@
 /** The dataplane's state in names instead of numbers: what the control socket answers. */
-import type { InstanceState, NativeFlow, PacketCount, Tuple } from './native.js';
+import type { InstanceState, NativeFlow, PacketCount } from './native.js';
 import { instanceKey } from '../program/compile.js';
-import { classify } from '../program/reference.js';
 import type { Dataplane } from './dataplane.js';
 
 const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmpv6' };
@@ -22,7 +21,8 @@ export interface StatusView {
 
 export function status(dataplane: Dataplane): StatusView {
   const { configuration, host } = dataplane;
-  const instances = dataplane.program.instances;
+  const configured = new Set(configuration.services.flatMap((service) => service.instances.map((instance) => dataplane.ids.instances.id(instanceKey(service.name, instance.name)))));
+  const instances = dataplane.program.instances.filter(({ id }) => configured.has(id));
   const { active, capacity } = dataplane.runner.counters().streams;
   return {
     generation: dataplane.generation,
@@ -40,7 +40,7 @@ export function status(dataplane: Dataplane): StatusView {
     captures: configuration.captures.map(({ name, in: inside, out, tenant }) => ({ name, in: inside, out, tenant })),
     streams: { active, capacity },
     chains: configuration.chains.length,
-    policies: configuration.policies.length,
+    policies: dataplane.inForce.policies.length,
     instances: {
       total: instances.length,
       up: instances.filter((instance) => instance.state === 'up' && instance.mac !== null).length,
@@ -86,7 +86,10 @@ export interface FlowView {
   readonly idleMs: number;
 }
 
-export function flowView(dataplane: Dataplane, flow: NativeFlow): FlowView {
+/** What names the numbers of a stream. */
+export type Naming = Pick<Dataplane, 'configuration' | 'ids'> & { readonly paths: Pick<Dataplane['paths'], 'get'> };
+
+export function flowView(dataplane: Naming, flow: NativeFlow): FlowView {
   const { ids } = dataplane;
   const path = flow.action === 'chain' ? dataplane.paths.get(flow.path) : undefined;
   return {
@@ -128,19 +131,29 @@ function passes(flow: FlowView, filter: FlowFilter): boolean {
   return protocol === undefined || flow.protocol === protocol;
 }
 
-/** At most `limit` live streams; `more` tells whether there are others. */
-export async function flows(dataplane: Dataplane, filter: FlowFilter, limit: number): Promise<{ flows: FlowView[]; more: boolean }> {
+export interface FlowsAnswer {
+  readonly flows: FlowView[];
+  readonly more: boolean;
+  /** Where there are more: pass it on as `cursor` to go on behind the last one. */
+  readonly next?: number;
+}
+
+/** At most `limit` live streams from `cursor` on; `more` tells whether there are others. */
+export async function flows(dataplane: Dataplane, filter: FlowFilter, limit: number, from = 0): Promise<FlowsAnswer> {
   const found: FlowView[] = [];
-  let cursor = 0;
-  while (cursor >= 0) {
-    const page = await dataplane.runner.flows(cursor, 256);
+  let next = -1;
+  for (let cursor = from; cursor >= 0; ) {
+    // A page ends where the answer is full, so that the next one begins right behind it.
+    const room = limit - found.length;
+    const page = await dataplane.runner.flows(cursor, room === 0 ? 256 : Math.min(room, 256));
     for (const flow of page.flows) {
       const view = flowView(dataplane, flow);
       if (!passes(view, filter)) continue;
-      if (found.length === limit) return { flows: found, more: true };
+      if (found.length === limit) return { flows: found, more: true, next };
       found.push(view);
     }
     cursor = page.next;
+    if (room > 0) next = cursor;
   }
   return { flows: found, more: false };
 }
@@ -149,7 +162,8 @@ export function chains(dataplane: Dataplane) {
   const counters = dataplane.runner.counters();
   const streamsOn = new Map(counters.paths.map((path) => [path.id, path.streams]));
   const countOf = new Map(counters.chains.map((row) => [row.id, row]));
-  return dataplane.configuration.chains.map((chain) => {
+  // With those that were taken out and still have streams.
+  return dataplane.whole.chains.map((chain) => {
     const count = countOf.get(dataplane.ids.chains.id(chain.name));
     return {
       name: chain.name,
@@ -209,33 +223,4 @@ export function services(dataplane: Dataplane) {
       };
     }),
   }));
-}
-
-export type TraceRequest = Omit<Tuple, 'capture'> & { readonly capture: string };
-
-/** What would happen to the packet that opens this stream, and why; and the live stream, if there is one. */
-export async function trace(dataplane: Dataplane, request: TraceRequest) {
-  const { configuration, ids } = dataplane;
-  const capture = configuration.captures.findIndex((candidate) => candidate.name === request.capture);
-  const decision = await dataplane.runner.describe({ ...request, capture });
-  const { considered } = classify(configuration, { ...request, vlan: request.vlan[0] });
-  const path = dataplane.paths.get(decision.path);
-  return {
-    code: decision.code,
-    action: decision.action,
-    policy: decision.policy < 0 ? null : (ids.policies.name(decision.policy) ?? null),
-    chain: path?.chain ?? null,
-    path: path === undefined ? null : { id: path.id, version: path.version, encapsulation: path.encapsulation, spi: { forward: path.id * 2, answers: path.id * 2 + 1 } },
-    considered: considered.map(({ policy, specificity, verdict }) => ({ policy: policy.name, priority: policy.priority, specificity, verdict })),
-    hops: decision.hops.map((hop) => ({
-      service: ids.services.name(hop.service) ?? null,
-      code: hop.code,
-      ranked: hop.ranked.map((id) => {
-        const name = ids.instances.name(id) ?? `#${id}`;
-        return { instance: name, state: dataplane.stateOf(name) };
-      }),
-      chosen: hop.chosen < 0 ? null : (ids.instances.name(hop.chosen) ?? null),
-    })),
-    live: decision.live === null ? null : flowView(dataplane, decision.live),
-  };
 }

@@ -6,7 +6,7 @@ import type { Configuration, ServiceConfig } from '../config/configuration.js';
 import type { InstanceState, NativeInstance, NativePath, NativeProgram } from '../dataplane/native.js';
 import type { Ids } from './ids.js';
 import { Failure } from '../failure.js';
-import { encodeRules, expandRules } from './rules.js';
+import { policyRows } from './policy-rows.js';
 
 /** A version of a chain that streams may be on. */
 export interface PathState {
@@ -70,8 +70,7 @@ function rulesOf(configuration: Configuration, ids: Ids): Uint8Array {
   const { captures, policies } = configuration;
   const known = encoded.get(policies);
   if (known !== undefined && known.captures === captures && known.ids === ids) return known.rows;
-  const rules = expandRules(configuration, (name) => ids.policies.id(name));
-  const rows = encodeRules(rules, (name) => ids.chains.id(name));
+  const rows = policyRows(configuration, ids);
   encoded.set(policies, { captures, ids, rows });
   return rows;
 }

@@ -100,6 +100,11 @@ function judge(match: MatchConfig, packet: Opening, from: Uint8Array, to: Uint8A
   );
 }
 
+/** Whether a stream's opening packet matches; addresses as `parseAddress` gives them, so that many matches can share them. */
+export function matches(match: MatchConfig, packet: Opening, from: Uint8Array, to: Uint8Array): boolean {
+  return typeof judge(match, packet, from, to) === 'number';
+}
+
 /** What happens to the stream that this packet opens, and why each policy is or isn't the one. Throws a TypeError on a text that is no address. */
 export function classify(configuration: Pick<Configuration, 'policies'>, packet: Opening): Classified {
   const [from, to] = [parseAddress(packet.source), parseAddress(packet.destination)];

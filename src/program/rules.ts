@@ -69,11 +69,14 @@ export function expandRules(configuration: Pick<Configuration, 'captures' | 'pol
 /** Over any rule's specificity: two prefixes, two port ranges, three lists and a direction. */
 const SPECIFICITIES = 512;
 
+/** Rules go by this, the highest first. */
+export const rankOf = (rule: Rule): number => rule.priority * SPECIFICITIES + rule.specificity;
+
 /** By priority, then specificity; rules of equal ones stay in document order, in which they come. In one pass: comparing pairs takes several times as long. */
 function inOrderOfPrecedence(rules: readonly Rule[]): Rule[] {
   const ranks = new Map<number, Rule[]>();
   for (const rule of rules) {
-    const rank = rule.priority * SPECIFICITIES + rule.specificity;
+    const rank = rankOf(rule);
     const equals = ranks.get(rank);
     if (equals === undefined) ranks.set(rank, [rule]);
     else equals.push(rule);

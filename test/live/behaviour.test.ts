@@ -117,7 +117,7 @@ await t.test('an underlay on lo: chain and instances on one host', async (t) => 
   const file = join(lab.directory, 'lo.yaml');
   writeFileSync(
     file,
-    `underlay: {interface: lo}\ncaptures: [{name: web, in: in0, out: out0}]\nservices:\n  firewall: {instances: [{name: fw, address: 127.0.0.11}]}\n  ids: {instances: [{name: ids, address: 127.0.0.12}]}\nchains: {inspect: [firewall, ids]}\npolicies: [{name: all, match: {protocol: icmp}, chain: inspect}]\n`,
+    `underlay: {interface: lo}\ncaptures: [{name: web, in: in0, out: out0}]\nservices:\n  firewall: {instances: [{name: fw, address: 127.0.0.11}]}\n  ids: {instances: [{name: ids, address: 127.0.0.12}]}\nchains: {inspect: [firewall, ids]}\npolicies: [{name: all, match: {protocol: icmp}, chain: inspect}]\nstate_dir: ${lab.directory}/state-lo\n`,
   );
   const weir = await lab.start('fwd', [...WEIR, 'run', '--config', file, '--socket', lab.socket], /"msg":"ready"/);
   t.teardown(() => weir.stop());

@@ -139,6 +139,7 @@ export class Lab {
       `encapsulation: ${encapsulation}`,
       `port: ${port}`,
       `control: {socket: ${this.socket}}`,
+      `state_dir: ${join(this.directory, 'state')}`,
       extra,
     ].join('\n');
     writeFileSync(file, text);

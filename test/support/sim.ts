@@ -1,8 +1,11 @@
 /** A whole dataplane — desired state, paths, changes — on the sim port. */
 import { pino } from 'pino';
+import type { Clock } from '../../src/conditions/clock.js';
+import type { Configuration } from '../../src/config/configuration.js';
 import { Dataplane } from '../../src/dataplane/dataplane.js';
 import { SimNetwork } from '../../src/dataplane/ports/sim-port.js';
 import { replayFacts } from '../../src/program/compile.js';
+import { FRESH, type Origin } from '../../src/state/state.js';
 import { valid } from './configuration.js';
 
 export interface Simulation {
@@ -10,15 +13,17 @@ export interface Simulation {
   readonly network: SimNetwork;
 }
 
-export async function simulate(yaml: string, flowsMax = 1000): Promise<Simulation> {
-  const configuration = valid(yaml);
+export async function simulate(from: string | Configuration, flowsMax = 1000, log = pino({ level: 'silent' }), origin: Origin = FRESH, clock?: Clock): Promise<Simulation> {
+  const configuration = typeof from === 'string' ? valid(from) : from;
   const facts = replayFacts(configuration);
   let network: SimNetwork | undefined;
-  const dataplane = await Dataplane.start(configuration, pino({ level: 'silent' }), {
+  const dataplane = await Dataplane.start(configuration, log, {
     host: { underlay: null, program: facts.underlay, captureMtus: facts.captureMtus, interfaces: [] },
-    neighbours: { macOf: facts.macOf, refresh: () => false },
+    // Instances that come later have neighbours too.
+    neighbours: { macOf: (address) => facts.macOf(address) ?? '02:00:00:00:02:01', refresh: () => false },
     startRunner: (program) => Promise.resolve((network = new SimNetwork(program, flowsMax))),
-  });
+    ...(clock === undefined ? {} : { clock }),
+  }, origin);
   if (network === undefined) throw new Error('the dataplane started no runner');
   for (const service of configuration.services) for (const instance of service.instances) network.instance(instance.address);
   return { dataplane, network };

@@ -1,30 +1,38 @@
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { Socket, connect, createServer, type AddressInfo } from 'node:net';
+import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { pino } from 'pino';
 import t from 'tap';
 import { ControlClient } from '../../src/control/client.js';
+import { peerOf } from '../../src/control/peer.js';
 import { ControlServer } from '../../src/control/server.js';
+import type { Who } from '../../src/observe/who.js';
 import { steerAll } from '../support/configuration.js';
 import { udp } from '../support/packets.js';
 import { simulate } from '../support/sim.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'weir-control-'));
 const path = join(directory, 'nested', 'weir.sock');
-const simulation = await simulate(steerAll());
+const said: Record<string, unknown>[] = [];
+const log = pino({}, { write: (line) => void said.push(JSON.parse(line) as Record<string, unknown>) });
+const simulation = await simulate(steerAll(), 1000, log);
 const { dataplane, network } = simulation;
 network.inject(1, udp());
 network.advance(1_000_000n);
-let shutdowns = 0;
-const options = { path, mode: 0o600, dataplane, log: pino({ level: 'silent' }), shutdown: () => void shutdowns++ };
+const shutdowns: string[] = [];
+const options = { path, mode: 0o600, dataplane, log, shutdown: (who: Who) => void shutdowns.push(String(who)) };
 const server = await ControlServer.listen(options);
 t.teardown(async () => {
   await server.close();
   await dataplane.stop();
   rmSync(directory, { recursive: true });
 });
+
+/** As the kernel sees this process. */
+const me = `${userInfo().username}, uid ${userInfo().uid}, pid ${process.pid}`;
 
 /** A raw connection: lines out, parsed lines in. */
 async function raw(): Promise<{ socket: Socket; say: (line: string) => void; hear: () => Promise<Record<string, unknown> & { error?: { code: number; message: string; data?: unknown } }> }> {
@@ -61,7 +69,13 @@ t.test('every malformed request is answered by an error, and the connection stay
     [request(1, 'instance.set', { service: 'ids', instance: 'nope', state: 'up' }), -32000, /it has: ids-1, ids-2/],
     [request(1, 'instance.set', { service: 'ids', instance: 'ids-1', state: 'gone' }), -32602, /state must be one of up, draining, down/],
     [request(1, 'trace', { protocol: 'tcp', source: 'here', destination: '10.0.0.1' }), -32602, /source: expected an IP address, found "here"/],
-    ['x'.repeat(1024 * 1024 + 1), -32001, /at most/],
+    [request(1, 'subscribe', { events: 'config' }), -32602, /events must be array/],
+    [request(1, 'subscribe', { events: [] }), -32602, /events must NOT have fewer than 1 items/],
+    [request(1, 'subscribe', { events: ['config', 'nope'] }), -32602, /events.1 must be one of config, path, instance/],
+    [request(1, 'subscribe', { kinds: ['config'] }), -32602, /kinds must NOT have additional/],
+    [request(1, 'events', { limit: 201 }), -32602, /limit must be <= 200/],
+    [request(1, 'events', { since: -1 }), -32602, /since must be >= 0/],
+    ['x'.repeat(64 * 1024 * 1024 + 1), -32001, /at most/],
   ];
   for (const [line, code, message] of cases) {
     say(line);
@@ -106,7 +120,54 @@ t.test('the methods answer in names', async (t) => {
   t.match(await client.call('instance.set', { service: 'ids', instance: 'ids-1', state: 'draining', deadline: '10s' }), { generation: 3 });
   t.match(await client.call('status'), { generation: 3 });
   await client.call('shutdown');
-  t.equal(shutdowns, 1);
+  t.strictSame(shutdowns, [me]);
+  client.close();
+});
+
+t.test('a change says who asked: in its answer, the log and the event', async (t) => {
+  const client = await ControlClient.connect(path);
+  const heard: unknown[] = [];
+  client.notified((_, event) => heard.push(event));
+  await client.call('subscribe', { events: ['instance'] });
+  const answer = await client.call<{ generation: number }>('instance.set', { service: 'firewall', instance: 'fw-2', state: 'down' });
+  t.match(answer, { changed: 'instance firewall/fw-2 is now down', who: me });
+  await client.call('status'); // whose answer comes behind the event
+  t.match(said.at(-1), { level: 30, generation: answer.generation, who: { uid: userInfo().uid, pid: process.pid }, msg: `instance firewall/fw-2 is now down (${me})` });
+  t.match(heard, [{ kind: 'instance', instance: 'firewall/fw-2', state: 'down', cause: 'set', generation: answer.generation, who: { uid: userInfo().uid, gid: userInfo().gid, pid: process.pid } }]);
+  client.close();
+});
+
+t.test('a peer that stays unknown is served under the name of its connection', async (t) => {
+  t.equal(String(peerOf(new Socket(), 'control connection 1')), 'control connection 1');
+  const tcp = createServer().listen(0, '127.0.0.1');
+  await once(tcp, 'listening');
+  const socket = connect((tcp.address() as AddressInfo).port, '127.0.0.1');
+  await once(socket, 'connect');
+  t.equal(String(peerOf(socket, 'control connection 2')), 'control connection 2', 'TCP has no credentials');
+  socket.destroy();
+  tcp.close();
+});
+
+t.test('changes are one request each; what is refused is told with its places, and a stale generation with the one in force', async (t) => {
+  const client = await ControlClient.connect(path);
+  const { generation, document } = await client.call<{ generation: number; document: Record<string, unknown> }>('config.get');
+  t.equal(generation, dataplane.generation);
+  t.match(document, { chains: { inspect: { services: Array } } });
+  const refused = async (method: string, params: object): Promise<unknown> => client.call(method, params).catch((error: unknown) => error);
+  t.match(await refused('config.apply', { document: { ...document, default: 'maybe', chains: { inspect: ['nope'] } } }), {
+    code: -32000,
+    data: { path: String, errors: [{ path: 'default', message: /expected pass or drop/ }, { path: 'chains.inspect[0]', message: /there is no service "nope"/ }] },
+  });
+  t.match(await refused('config.patch', { patch: { workers: 3 } }), { code: -32000, data: { errors: [{ path: 'workers', message: /restart/ }] } });
+  t.match(await refused('policy.remove', { policy: 'all', if_generation: generation - 1 }), { code: -32002, message: /generation/, data: { generation } });
+  t.match(await refused('instance.weight', { service: 'ids', instance: 'ids-1', weight: 0 }), { code: -32602 });
+  t.match(await refused('config.apply', { document: [] }), { code: -32602 });
+  t.equal(dataplane.generation, generation);
+
+  t.match(await client.call('config.patch', { patch: { default: 'drop', policies: null, chains: { inspect: null } }, dry_run: true }), { generation, dry_run: true, changes: ['chain inspect removed, its live streams end on it', 'policy removed: all', 'default pass is now drop'] });
+  t.match(await client.call('chain.insert', { chain: 'inspect', service: 'added', before: 'ids', existing: 'move', if_generation: generation }), { generation: generation + 1, changed: 'chain inspect is now [added, ids], existing streams move', dry_run: false });
+  t.match(await client.call('config.apply', { document }), { generation: generation + 2, changes: ['chain inspect is now [ids], existing streams keep'] });
+  t.match(await client.call('config.get'), { document });
   client.close();
 });
 

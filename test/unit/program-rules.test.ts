@@ -5,9 +5,10 @@ import { native, RULE_BYTES } from '../../src/dataplane/native.js';
 import { compile, replayFacts } from '../../src/program/compile.js';
 import { IdRegistry, newIds } from '../../src/program/ids.js';
 import { classify, type Opening } from '../../src/program/reference.js';
+import { policyRows } from '../../src/program/policy-rows.js';
 import { encodeRules, expandRules } from '../../src/program/rules.js';
 import { valid } from '../support/configuration.js';
-import { Random } from '../support/random-policies.js';
+import { Random, randomPolicies } from '../support/random-policies.js';
 
 const head = `
 underlay: {interface: u}
@@ -124,6 +125,20 @@ t.test('short IPv6 prefixes: native and reference agree on random addresses of e
     }
   }
   t.ok(matched > 3000, `${matched} matched`);
+});
+
+t.test('rows made policy by policy, some of them remembered, are those of all policies at once', async (t) => {
+  const ids = newIds();
+  const captures = valid(`${head}`).captures;
+  const random = new Random(11);
+  let list: ReturnType<typeof randomPolicies> = randomPolicies(random, 40, ['c']);
+  for (let round = 0; round < 60; round++) {
+    const fresh = randomPolicies(random, 3, ['c']).map((policy, i) => ({ ...policy, name: `r${round}-${i}` }));
+    list = list.toSpliced((round * 7) % list.length, round % 3, ...fresh).slice(-60);
+    const whole = encodeRules(expandRules({ captures, policies: list }, (name) => ids.policies.id(name)), (name) => ids.chains.id(name));
+    if (!Buffer.from(whole).equals(Buffer.from(policyRows({ captures, policies: list }, ids)))) return t.fail(`round ${round}`);
+  }
+  t.pass('60 lists');
 });
 
 t.test('rules are counted as they are made', async (t) => {

@@ -1,0 +1,33 @@
+// Who is at the other end of a Unix socket. Node has no call for it: net.Socket tells addresses only, and nothing in Node reads
+// a socket option by number.
+#include <sys/socket.h>
+
+#include "binding/binding.h"
+#include "binding/convert.h"
+
+namespace weir {
+namespace {
+
+Napi::Value peer_credentials(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (info.Length() < 1 || !info[0].IsNumber()) return throw_type_error(env, "peerCredentials: expected a file descriptor");
+  ucred who{};
+  socklen_t size = sizeof who;
+  // unix(7): as they were at connect(), so neither a later setuid nor a reused pid can change them. A socket of another family
+  // answers too, with no pid and all ones.
+  if (getsockopt(info[0].As<Napi::Number>().Int32Value(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) return env.Null();
+  if (size != sizeof who || who.uid == uid_t(-1)) return env.Null();
+  Napi::Object o = Napi::Object::New(env);
+  o["pid"] = Napi::Number::New(env, who.pid);
+  o["uid"] = Napi::Number::New(env, who.uid);
+  o["gid"] = Napi::Number::New(env, who.gid);
+  return o;
+}
+
+}  // namespace
+
+void register_peer(Napi::Env env, Napi::Object exports) {
+  exports["peerCredentials"] = Napi::Function::New(env, peer_credentials, "peerCredentials");
+}
+
+}  // namespace weir
