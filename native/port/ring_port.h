@@ -45,8 +45,8 @@ class RingPort final : public Port {
 
  private:
   // The kernel closes a block a millisecond after its first frame, however little is in it: many small blocks are what lets the
-  // thread be away for long at a low rate, too. One holds three super-frames of 64 KiB.
-  static constexpr uint32_t kBlockBytes = 1 << 18;
+  // thread be away for long at a low rate, too. One holds seven super-frames of 64 KiB.
+  static constexpr uint32_t kBlockBytes = 1 << 19;
   static constexpr uint32_t kReserve = 192;  // headroom asked of the kernel, for outer headers and stamp
   static constexpr uint32_t kBatch = 256, kPieces = 16 * kBatch;
 
