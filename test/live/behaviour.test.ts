@@ -12,9 +12,9 @@ const start = (...args: string[]): ReturnType<Lab['exec']> => lab.exec('fwd', ..
 
 await t.test('a start that can not work says in a sentence why and what to do', async (t) => {
   const file = join(lab.directory, 'wrong.yaml');
-  writeFileSync(file, 'captures: [{name: a, in: in0, out: nowhere}]\n');
+  writeFileSync(file, `captures: [{name: a, in: in0, out: nowhere}]\nstate_dir: ${lab.directory}/state-wrong\n`);
   const missing = await start('run', '--config', file, '--socket', lab.socket);
-  t.match(missing, { code: 1, stderr: /^capture a \(out\): there is no interface "nowhere"; `ip link` lists those there are\.\n$/ });
+  t.match(missing, { code: 1, stderr: /^capture a \(out\): there is no interface "nowhere"; `ip link` lists those there are\.$/m });
   writeFileSync(file, 'captures: [{name: a, in: in0}]\ncolour: red\n');
   const invalid = await start('run', '--config', file);
   t.match(invalid, { code: 2, stderr: /wrong.yaml:1:\d+: captures\[0\]: the key "out" is missing\n.*wrong.yaml:2:1: colour: unknown key/ });
