@@ -55,8 +55,7 @@ Napi::Array ids_to_js(Napi::Env env, const Ids& ids) {
   return a;
 }
 
-Napi::Object flow_to_js(Napi::Env env, const FlowView& v) {
-  const FlowView& f = v;
+Napi::Object flow_to_js(Napi::Env env, const FlowView& f) {
   const bool a_first = f.opener_is_a;
   Napi::Object o = Napi::Object::New(env);
   o["capture"] = number(env, f.capture);
@@ -74,11 +73,11 @@ Napi::Object flow_to_js(Napi::Env env, const FlowView& v) {
   o["action"] = Napi::String::New(env, action_name(f.action));
   o["policy"] = id_or_minus_one(env, f.policy, kNoPolicy);
   o["path"] = number(env, f.path);
-  o["pins"] = ids_to_js(env, v.pins);
+  o["pins"] = ids_to_js(env, f.pins);
   o["tcp"] = Napi::String::New(env, tcp_name(f.tcp));
   o["packets"] = number(env, f.packets);
   o["bytes"] = number(env, f.bytes);
-  o["idleMs"] = number(env, v.idle_ms);
+  o["idleMs"] = number(env, f.idle_ms);
   return o;
 }
 

@@ -5,12 +5,13 @@
 #include "wire/checksum.h"
 
 namespace weir {
-namespace {
 
 uint64_t pseudo_sum(const Packet& p, uint32_t length) {
   const uint8_t* ip = p.bytes + p.ip;
   return p.version == 4 ? checksum_pseudo(ip + 12, 8, p.ip_protocol, length) : checksum_pseudo(ip + 8, 32, p.ip_protocol, length);
 }
+
+namespace {
 
 uint32_t checksum_field(const Packet& p) { return p.transport + (p.ip_protocol == kIpTcp ? Tcp::kChecksum : Udp::kChecksum); }
 

@@ -30,6 +30,9 @@ struct SegmentRequest {
 
 SegmentResult segment(const Packet& packet, const Frame& frame, const SegmentRequest& request, Sink& sink, SegmentReceiver& receiver);
 
+// Pseudo-header sum for the packet's transport with `length` bytes of header and payload.
+uint64_t pseudo_sum(const Packet& packet, uint32_t length);
+
 // Stores the transport checksum that offloading left to the hardware. False if the offload header points outside.
 bool complete_checksum(const Packet& packet, const Frame& frame);
 

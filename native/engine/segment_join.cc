@@ -2,17 +2,13 @@
 
 #include <cstring>
 
+#include "engine/segment.h"
 #include "wire/checksum.h"
 
 namespace weir {
 namespace {
 
 constexpr uint32_t kLongestIp = 65535;
-
-uint64_t pseudo_sum(const Packet& p, uint32_t length) {
-  const uint8_t* ip = p.bytes + p.ip;
-  return p.version == 4 ? checksum_pseudo(ip + 12, 8, kIpTcp, length) : checksum_pseudo(ip + 8, 32, kIpTcp, length);
-}
 
 // Both checksums: joining would write new ones.
 bool checksums_ok(const Packet& p) {

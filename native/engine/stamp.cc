@@ -70,13 +70,17 @@ Offload write_outer_batch(uint8_t* p, const Tunnel& tunnel, uint32_t payload, ui
   const uint32_t length = kUdpHeader + payload;
   uint8_t* udp = write_headers(p, tunnel, length);
   checksum_store(udp + 6, checksum_fold(outer_pseudo_sum(p, tunnel.ipv6(), length)));
+  return batch_offload(uint32_t(udp - p), size);
+}
+
+Offload batch_offload(uint32_t udp, uint32_t size) {
   Offload offload;
   offload.flags = Offload::kNeedsChecksum;
   offload.gso_type = Offload::kGsoUdp;
   offload.gso_size = uint16_t(size);
-  offload.header_length = uint16_t(tunnel.outer_length());
-  offload.checksum_start = uint16_t(udp - p);
-  offload.checksum_offset = 6;
+  offload.header_length = uint16_t(udp + kUdpHeader);
+  offload.checksum_start = uint16_t(udp);
+  offload.checksum_offset = Udp::kChecksum;
   return offload;
 }
 

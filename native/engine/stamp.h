@@ -59,6 +59,9 @@ inline constexpr uint32_t stamp_length(Encapsulation e) { return e == Encapsulat
 // `inner_version`: 4 or 6, for Geneve's protocol type.
 void write_stamp(uint8_t* p, Encapsulation encapsulation, const Stamp& stamp, uint8_t inner_version);
 
+// The offload header of such a frame, whose UDP header lies at `udp`.
+Offload batch_offload(uint32_t udp, uint32_t size);
+
 // A stamp as an instance sends it back. Offsets count from the VXLAN-GPE or Geneve header.
 struct ReturnedStamp {
   std::optional<DropReason> refused;

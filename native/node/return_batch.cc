@@ -53,12 +53,7 @@ void ReturnBatch::finish(Port& port) {
   Offload offload;
   if (datagrams_ > 1) {
     checksum_store(udp + 6, checksum_fold(pseudo));
-    offload.flags = Offload::kNeedsChecksum;
-    offload.gso_type = Offload::kGsoUdp;
-    offload.gso_size = uint16_t(size_);
-    offload.header_length = uint16_t(outer_length_);
-    offload.checksum_start = uint16_t(udp - outer_);
-    offload.checksum_offset = Udp::kChecksum;
+    offload = batch_offload(uint32_t(udp - outer_), size_);
   } else if (ipv6) {
     // The stamp's length is even, so the packet continues the sum.
     uint64_t sum = checksum_add(udp, kUdpHeader, pseudo);

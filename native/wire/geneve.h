@@ -32,9 +32,6 @@ inline void write_geneve(uint8_t* p, const GeneveStamp& s) {
   store32(p + 36, s.cookie);
 }
 
-// Offset of the attachment's data from the start of a header written by write_geneve().
-inline constexpr uint32_t kGeneveAttachment = 24;
-
 inline std::optional<GeneveStamp> read_geneve(const uint8_t* p, uint32_t n) {
   if (n < kGeneveHeader || (p[0] & 0xc0) != 0) return std::nullopt;
   const uint32_t end = kGeneveHeader + uint32_t(p[0] & 63) * 4;

@@ -221,7 +221,7 @@ t.test('who, in words', async (t) => {
   t.equal(String(new Who('alice', 1000, 1000, 4711)), 'alice, uid 1000, pid 4711');
   t.equal(String(new Who('uid 1000', 1000, 1000, null)), 'uid 1000');
   t.equal(String(new Who('control connection 3')), 'control connection 3');
-  const passwd = t.testdir({ passwd: '# a comment\nroot:x:0:0:root:/root:/bin/sh\n:x:7:7::/:\nalice:x:1000:1000::/home/alice:/bin/sh\n' });
+  const passwd = t.testdir({ passwd: '# a comment\nroot:x:0:0:root:/:/bin/sh\n:x:7:7::/:\nalice:x:1000:1000::/:/bin/sh\n' });
   t.equal(userName(1000, `${passwd}/passwd`), 'alice');
   t.equal(userName(7, `${passwd}/passwd`), null);
   t.equal(userName(8, `${passwd}/passwd`), null);
