@@ -3,6 +3,7 @@
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -125,12 +126,13 @@ std::optional<Interface> interface_by_name(const std::string& name) {
   return result;
 }
 
-std::optional<Route> route_to(const Address& destination) {
+std::optional<Route> route_to(const Address& destination, uint32_t interface_index) {
   rtmsg query{};
   query.rtm_family = destination.is_ipv4() ? AF_INET : AF_INET6;
   query.rtm_dst_len = destination.is_ipv4() ? 32 : 128;
   Request request(RTM_GETROUTE, 0, query);
   request.attribute(RTA_DST, destination);
+  if (interface_index) request.attribute(RTA_OIF, &interface_index, sizeof interface_index);
   Route route;
   route.next_hop = destination;
   bool unreachable = false;
@@ -145,6 +147,24 @@ std::optional<Route> route_to(const Address& destination) {
   });
   if (!ok || unreachable || route.interface_index == 0) return std::nullopt;
   return route;
+}
+
+void solicit(const Address& neighbour, const std::string& interface) {
+  constexpr uint16_t kDiscardPort = 9;
+  const int fd = socket(neighbour.is_ipv4() ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return;
+  if (interface.empty() || setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, interface.c_str(), socklen_t(interface.size())) == 0) {
+    sockaddr_in v4{};
+    sockaddr_in6 v6{};
+    v4.sin_family = AF_INET;
+    v6.sin6_family = AF_INET6;
+    v4.sin_port = v6.sin6_port = htons(kDiscardPort);
+    if (neighbour.is_ipv4()) std::memcpy(&v4.sin_addr, neighbour.ipv4(), 4);
+    else std::memcpy(&v6.sin6_addr, neighbour.bytes.data(), 16);
+    const bool ipv4 = neighbour.is_ipv4();
+    (void)sendto(fd, nullptr, 0, 0, ipv4 ? reinterpret_cast<const sockaddr*>(&v4) : reinterpret_cast<const sockaddr*>(&v6), ipv4 ? sizeof v4 : sizeof v6);
+  }
+  close(fd);
 }
 
 std::optional<Mac> neighbour(uint32_t interface_index, const Address& address) {

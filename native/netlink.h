@@ -24,7 +24,11 @@ struct Route {
 };
 
 std::optional<Interface> interface_by_name(const std::string& name);
-std::optional<Route> route_to(const Address& destination);
+// With an interface: as if packets had to leave by it (0: by any).
+std::optional<Route> route_to(const Address& destination, uint32_t interface_index = 0);
+// Has the kernel look for the link address of a neighbour, by a datagram to the discard port: on this interface, or where its route
+// leads (empty).
+void solicit(const Address& neighbour, const std::string& interface);
 std::optional<Mac> neighbour(uint32_t interface_index, const Address& address);
 
 }  // namespace weir::netlink

@@ -35,6 +35,7 @@ inline void process_batch(Engine& engine, uint64_t now_ns, std::span<Frame> fram
 }
 
 inline const Flow* find_stream(const Engine& engine, const FlowKey& key, uint64_t hash) { return engine.flows().find(key, hash); }
+inline uint64_t streams_expired(const Engine& engine) { return engine.counters().streams_expired.get(); }
 inline uint64_t streams_open(const Engine& engine) { return engine.flows().size(); }
 
 inline Address ipv4(uint32_t address) {
@@ -47,8 +48,8 @@ inline Address ipv4(uint32_t address) {
 inline std::shared_ptr<Program> make_program(Encapsulation encapsulation, std::vector<Rule> rules, Action otherwise) {
   auto p = std::make_shared<Program>();
   p->default_action = otherwise;
-  p->underlay_ipv4 = ipv4(0x0a140001);
-  p->underlay_mac = {{2, 0, 0, 0, 0, 1}};
+  p->underlays[0].ipv4 = ipv4(0x0a140001);
+  p->underlays[0].mac = {{2, 0, 0, 0, 0, 1}};
   p->affinity_key[0] = 0x0706050403020100;
   p->affinity_key[1] = 0x0f0e0d0c0b0a0908;
   p->captures = {{"bench", 0, 1500}};

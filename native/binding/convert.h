@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/address.h"
 
@@ -57,6 +58,19 @@ class Reader {
     if (!v.IsArray()) return fail(key, "an array"), Napi::Array::New(object_.Env());
     return v.As<Napi::Array>();
   }
+  std::vector<uint32_t> numbers(const char* key) {
+    std::vector<uint32_t> all;
+    const Napi::Array values = array(key);
+    for (uint32_t i = 0; i < values.Length(); i++) {
+      const Napi::Value v = values.Get(i);
+      if (!v.IsNumber()) {
+        fail(key, "numbers");
+        break;
+      }
+      all.push_back(v.As<Napi::Number>().Uint32Value());
+    }
+    return all;
+  }
   Napi::Object object(const char* key) {
     const Napi::Value v = object_.Get(key);
     if (!v.IsObject()) return fail(key, "an object"), Napi::Object::New(object_.Env());
@@ -78,6 +92,10 @@ class Reader {
     if (!m) fail(key, "a MAC address");
     return m.value_or(Mac{});
   }
+  Reader within(const char* key) {
+    const Napi::Object o = object(key);
+    return Reader(o, where_ + (where_.empty() ? "" : ".") + key, error_);
+  }
   Reader at(Napi::Array array, uint32_t i, const char* key) {
     const Napi::Value v = array.Get(i);
     const std::string where = where_ + (where_.empty() ? "" : ".") + key + "[" + std::to_string(i) + "]";
@@ -87,10 +105,17 @@ class Reader {
     }
     return Reader(v.As<Napi::Object>(), where, error_);
   }
+  // Hands each object of an array to `take`, until something is wrong.
+  template <typename Take>
+  void each(const char* key, Take&& take) {
+    const Napi::Array rows = array(key);
+    for (uint32_t i = 0; i < rows.Length() && error_.empty(); i++) take(at(rows, i, key));
+  }
   void fail(const char* key, const std::string& expected) {
     if (error_.empty()) error_ = where_ + (where_.empty() ? "" : ".") + key + ": expected " + expected;
   }
   Napi::Env env() const { return object_.Env(); }
+  std::string& error() { return error_; }
 
  private:
   static std::string text(double v) { return std::to_string(static_cast<long long>(v)); }

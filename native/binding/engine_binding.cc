@@ -4,9 +4,12 @@
 
 #include "binding/binding.h"
 #include "binding/convert.h"
+#include "binding/flow_file_binding.h"
 #include "binding/program_binding.h"
+#include "binding/signals_binding.h"
 #include "binding/views_binding.h"
 #include "engine/frame_collector.h"
+#include "worker.h"
 
 namespace weir {
 namespace {
@@ -17,7 +20,10 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
     return DefineClass(env, "Engine",
                        {InstanceMethod("install", &EngineObject::install), InstanceMethod("process", &EngineObject::process),
                         InstanceMethod("flows", &EngineObject::flows), InstanceMethod("describe", &EngineObject::describe),
-                        InstanceMethod("counters", &EngineObject::counters)});
+                        InstanceMethod("counters", &EngineObject::counters), InstanceMethod("adopt", &EngineObject::adopt),
+                        InstanceMethod("signals", &EngineObject::signals),
+                        InstanceMethod("probe", &EngineObject::probe), InstanceMethod("probeDue", &EngineObject::probe_due),
+                        InstanceMethod("probes", &EngineObject::probes), InstanceMethod("takeProbeNews", &EngineObject::take_probe_news)});
   }
 
   explicit EngineObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
@@ -26,7 +32,10 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
       throw_type_error(info.Env(), "Engine: expected options {flowsMax}");
       return;
     }
-    const EngineLimits limits = read_limits(info[0].As<Napi::Object>(), error);
+    EngineLimits limits = read_limits(info[0].As<Napi::Object>(), error);
+    FlowFileUse use = read_flow_file(info[0].As<Napi::Object>(), error);
+    limits.file = use.file;
+    tenants_ = std::move(use.tenants);
     if (!error.empty()) {
       throw_type_error(info.Env(), error);
       return;
@@ -38,10 +47,23 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
   Napi::Value install(const Napi::CallbackInfo& info) {
     if (info.Length() < 1 || !info[0].IsObject()) return throw_type_error(info.Env(), "install: expected a program");
     std::string error;
-    auto program = read_program(info[0].As<Napi::Object>(), error);
+    auto program = read_program(info[0].As<Napi::Object>(), error, &known_rules_);
     if (!program) return throw_type_error(info.Env(), error);
+    if (error = engine_->flows().reserve(program->longest_path()); !error.empty()) {
+      Napi::Error::New(info.Env(), error).ThrowAsJavaScriptException();
+      return info.Env().Undefined();
+    }
     engine_->install(std::move(program));
     return info.Env().Undefined();
+  }
+
+  Napi::Value adopt(const Napi::CallbackInfo& info) {
+    if (info.Length() < 1 || !info[0].IsBigInt()) return throw_type_error(info.Env(), "adopt: expected (timeNs: bigint)");
+    if (!engine_->flows().file()) return info.Env().Null();
+    bool lossless;
+    const uint64_t before = monotonic_ns();
+    const Adoption adoption = engine_->adopt(info[0].As<Napi::BigInt>().Uint64Value(&lossless), tenants_);
+    return adoption_to_js(info.Env(), adoption, double(monotonic_ns() - before) / 1e6);
   }
 
   Napi::Value process(const Napi::CallbackInfo& info) {
@@ -62,6 +84,10 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
     // An empty frame moves the clock, and everything that is due by then happens.
     while (engine_->tick(now) && bytes.ByteLength() == 0) {
     }
+    return emitted(env);
+  }
+
+  Napi::Value emitted(Napi::Env env) {
     Napi::Array out = Napi::Array::New(env, sink_.frames().size());
     uint32_t n = 0;
     for (const CollectedFrame& f : sink_.frames()) {
@@ -73,6 +99,23 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
     sink_.clear();
     return out;
   }
+
+  Napi::Value probe(const Napi::CallbackInfo& info) {
+    if (info.Length() < 1 || !info[0].IsBigInt()) return throw_type_error(info.Env(), "probe: expected (timeNs: bigint)");
+    bool lossless;
+    engine_->refresh();
+    engine_->probe(info[0].As<Napi::BigInt>().Uint64Value(&lossless), sink_);
+    return emitted(info.Env());
+  }
+
+  Napi::Value probe_due(const Napi::CallbackInfo& info) {
+    const uint64_t due = engine_->probes().due();
+    if (due == kNever) return info.Env().Null();
+    return Napi::BigInt::New(info.Env(), due);
+  }
+  Napi::Value probes(const Napi::CallbackInfo& info) { return probes_to_js(info.Env(), engine_->probes().rows()); }
+  Napi::Value take_probe_news(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), engine_->probes().take_news()); }
+  Napi::Value signals(const Napi::CallbackInfo& info) { return signals_to_js(info.Env(), {&engine_->counters()}, engine_->program()); }
 
   Napi::Value flows(const Napi::CallbackInfo& info) {
     if (info.Length() < 2 || !info[0].IsNumber() || !info[1].IsNumber()) return throw_type_error(info.Env(), "flows: expected (cursor, max)");
@@ -88,13 +131,15 @@ class EngineObject final : public Napi::ObjectWrap<EngineObject> {
   }
 
   Napi::Value counters(const Napi::CallbackInfo& info) {
-    return counters_to_js(info.Env(), {&engine_->counters()}, engine_->flows().capacity(), engine_->program(), {});
+    return counters_to_js(info.Env(), {&engine_->counters()}, {engine_->flows().capacity(), engine_->fragments_held()}, engine_->program(), {});
   }
 
   static constexpr uint32_t kHeadroom = 192;
   std::unique_ptr<Engine> engine_;
+  std::vector<uint32_t> tenants_;  // of captures whose streams may be adopted
   std::vector<uint8_t> buffer_;
   FrameCollector sink_;
+  KnownRules known_rules_;
 };
 
 Napi::Value affinity_code_js(const Napi::CallbackInfo& info) {

@@ -1,4 +1,6 @@
 // What the host knows and holds: interfaces, routes, neighbours, UDP ports.
+#include <net/if.h>
+
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -38,13 +40,24 @@ Napi::Value route_to(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto address = info.Length() > 0 && info[0].IsString() ? parse_address(info[0].As<Napi::String>()) : std::nullopt;
   if (!address) return throw_type_error(env, "routeTo: expected an IP address");
-  const auto route = netlink::route_to(*address);
+  const auto route = netlink::route_to(*address, info.Length() > 1 && info[1].IsNumber() ? info[1].As<Napi::Number>().Uint32Value() : 0);
   if (!route) return env.Null();
   Napi::Object o = Napi::Object::New(env);
   o["interfaceIndex"] = Napi::Number::New(env, route->interface_index);
+  char name[IF_NAMESIZE] = {};
+  if_indextoname(route->interface_index, name);
+  o["interface"] = Napi::String::New(env, name);
   o["nextHop"] = Napi::String::New(env, format_address(route->next_hop));
   o["source"] = route->source ? Napi::Value(Napi::String::New(env, format_address(*route->source))) : Napi::Value(env.Null());
   return o;
+}
+
+Napi::Value solicit(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto address = info.Length() > 1 && info[0].IsString() ? parse_address(info[0].As<Napi::String>()) : std::nullopt;
+  if (!address || !(info[1].IsString() || info[1].IsNull())) return throw_type_error(env, "solicit: expected (IP address, interface or null)");
+  netlink::solicit(*address, info[1].IsNull() ? std::string() : std::string(info[1].As<Napi::String>()));
+  return env.Undefined();
 }
 
 Napi::Value neighbour(const Napi::CallbackInfo& info) {
@@ -60,7 +73,9 @@ Napi::Value hold_udp_port(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto address = info.Length() > 1 && info[0].IsString() ? parse_address(info[0].As<Napi::String>()) : std::nullopt;
   if (!address || !info[1].IsNumber()) return throw_type_error(env, "holdUdpPort: expected (IP address, port)");
-  auto held = UdpSink::hold(*address, uint16_t(info[1].As<Napi::Number>().Uint32Value()));
+  const bool given = info.Length() > 2 && info[2].IsNumber();
+  std::variant<UdpSink, int> held = given ? UdpSink::adopt(info[2].As<Napi::Number>().Int32Value())
+                                          : UdpSink::hold(*address, uint16_t(info[1].As<Napi::Number>().Uint32Value()));
   if (const int* error = std::get_if<int>(&held)) {
     Napi::Error e = Napi::Error::New(env, std::strerror(*error));
     e.Set("code", Napi::String::New(env, *error == EADDRINUSE ? "EADDRINUSE" : *error == EADDRNOTAVAIL ? "EADDRNOTAVAIL" : "EIO"));
@@ -68,7 +83,9 @@ Napi::Value hold_udp_port(const Napi::CallbackInfo& info) {
     return env.Undefined();
   }
   auto sink = std::make_shared<std::unique_ptr<UdpSink>>(std::make_unique<UdpSink>(std::move(std::get<UdpSink>(held))));
-  return Napi::Function::New(env, [sink](const Napi::CallbackInfo&) { sink->reset(); });
+  Napi::Function let_go = Napi::Function::New(env, [sink](const Napi::CallbackInfo&) { sink->reset(); });
+  let_go.Set("descriptor", Napi::Number::New(env, (*sink)->descriptor()));
+  return let_go;
 }
 
 }  // namespace
@@ -76,6 +93,7 @@ Napi::Value hold_udp_port(const Napi::CallbackInfo& info) {
 void register_netlink(Napi::Env env, Napi::Object exports) {
   exports["interfaceInfo"] = Napi::Function::New(env, interface_info, "interfaceInfo");
   exports["routeTo"] = Napi::Function::New(env, route_to, "routeTo");
+  exports["solicit"] = Napi::Function::New(env, solicit, "solicit");
   exports["holdUdpPort"] = Napi::Function::New(env, hold_udp_port, "holdUdpPort");
   exports["neighbour"] = Napi::Function::New(env, neighbour, "neighbour");
 }

@@ -1,10 +1,12 @@
-// A service instance for JavaScript: its packets come in batches, its verdicts go back in arrays.
-#include <algorithm>
-#include <functional>
+// A service instance for JavaScript. Its function, if it is JavaScript too, is attached by a FunctionLink, from any thread.
 #include <memory>
 
 #include "binding/binding.h"
+#include "binding/completion.h"
 #include "binding/convert.h"
+#include "binding/mesh_binding.h"
+#include "binding/node_handles.h"
+#include "binding/unit_binding.h"
 #include "binding/views_binding.h"
 #include "node/service_node.h"
 #include "port/ring_port.h"
@@ -12,28 +14,50 @@
 namespace weir {
 namespace {
 
-constexpr int kMostBatches = 64;  // under way to JavaScript; what comes beyond that is dropped and counted
-constexpr uint32_t kLongestDatagram = 65000;  // what the node sends back at most
+constexpr const char* kFunctions[] = {"pass", "closed", "open"};
+
+std::shared_ptr<const Group> read_group(Napi::Object object, std::string& error) {
+  auto group = std::make_shared<Group>();
+  Reader r(object, "group", error);
+  group->primary = r.boolean("primary");
+  group->own_id = uint16_t(r.u32("ownId", 65534));
+  group->own_mac = r.mac("ownMac");
+  r.each("members", [&](Reader m) {
+    Group::Member& x = group->members.emplace_back();
+    x.id = uint16_t(m.u32("id", 65534));
+    x.address = m.address("address");
+    x.usable = m.boolean("usable") && !m.null("mac");
+    if (!m.null("mac")) x.mac = m.mac("mac");
+    x.takes_new = m.boolean("takesNew");
+    x.weight = uint16_t(m.u32("weight", 65535));
+    x.seed[0] = m.u32("seed0");
+    x.seed[1] = m.u32("seed1");
+    if (x.id == group->own_id) group->own = x.address;
+  });
+  if (error.empty()) error = group->check();
+  return error.empty() ? group : nullptr;
+}
 
 class NodeObject final : public Napi::ObjectWrap<NodeObject> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "Node", {InstanceMethod("counters", &NodeObject::counters), InstanceMethod("stop", &NodeObject::stop),
-                                     InstanceAccessor<&NodeObject::finished>("finished")});
+    return DefineClass(env, "Node", {InstanceMethod("counters", &NodeObject::counters), InstanceMethod("stop", &NodeObject::stop), InstanceMethod("joinGroup", &NodeObject::join_group),
+                                     InstanceMethod("installMap", &NodeObject::install_map), InstanceMethod("unreachable", &NodeObject::unreachable),
+                                     InstanceMethod("joinAppliance", &NodeObject::join_appliance), InstanceMethod("liveStreams", &NodeObject::live_streams),
+                                     InstanceAccessor<&NodeObject::finished>("finished"), InstanceAccessor<&NodeObject::handle>("handle")});
   }
 
   explicit NodeObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     const Napi::Env env = info.Env();
     if (info.Length() < 1 || !info[0].IsObject()) {
-      throw_type_error(env, "Node: expected options {interface, address, onBatch}");
+      throw_type_error(env, "Node: expected options {interface, address, function}");
       return;
     }
     std::string error;
     Reader r(info[0].As<Napi::Object>(), "options", error);
     interface_ = r.string("interface");
     const Address address = r.address("address");
-    const Napi::Value on_batch = info[0].As<Napi::Object>().Get("onBatch");
-    if (!on_batch.IsNull() && !on_batch.IsFunction()) r.fail("onBatch", "a function or null");
+    const auto function = ServiceNode::Function(r.choice("function", kFunctions));
     if (!error.empty()) {
       throw_type_error(env, error);
       return;
@@ -46,127 +70,141 @@ class NodeObject final : public Napi::ObjectWrap<NodeObject> {
       Napi::Error::New(env, *reason).ThrowAsJavaScriptException();
       return;
     }
-    calls_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "weir node", 0, 1);
-    finished_ = std::make_unique<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
-    finished_promise_ = Napi::Persistent(Napi::Object(env, finished_->Promise()));
-    ServiceNode::Deliver deliver;
-    if (on_batch.IsFunction()) {
-      on_batch_ = Napi::Persistent(on_batch.As<Napi::Function>());
-      deliver = [this](std::shared_ptr<NodeBatch> batch) { return hand_on(std::move(batch)); };
-    }
-    node_ = std::make_unique<ServiceNode>(std::move(std::get<std::unique_ptr<RingPort>>(opened)), address, std::move(deliver));
+    finished_.begin(env);
+    finished_.listen(env, "weir node");
+    node_ = std::make_unique<ServiceNode>(std::move(std::get<std::unique_ptr<RingPort>>(opened)), address, function);
+    handle_ = NodeHandles::instance().add(node_.get());
     Ref();
     node_->start([this](std::string reason) {
-      call([this, reason = std::move(reason)](Napi::Env e) { ended(e, reason); });
+      finished_.call([this, reason = std::move(reason)](Napi::Env e) { ended(e, reason); });
     });
   }
+
+  ~NodeObject() override { NodeHandles::instance().remove(handle_); }
 
  private:
-  void call(std::function<void(Napi::Env)> work) {
-    using Work = std::function<void(Napi::Env)>;
-    calls_.BlockingCall(new Work(std::move(work)), [](Napi::Env env, Napi::Function, Work* w) {
-      (*w)(env);
-      delete w;
-    });
-  }
-
-  bool hand_on(std::shared_ptr<NodeBatch> batch) {
-    if (under_way_.load(std::memory_order_relaxed) >= kMostBatches) return false;
-    under_way_.fetch_add(1, std::memory_order_relaxed);
-    call([this, batch = std::move(batch)](Napi::Env env) {
-      node_->verdicts(batch, ask(env, *batch));
-      under_way_.fetch_sub(1, std::memory_order_relaxed);
-    });
-    return true;
-  }
-
-  // Runs the function over a batch. A packet without a verdict that makes sense is an error, those beside it get theirs.
-  std::vector<NodeVerdict> ask(Napi::Env env, const NodeBatch& batch) {
-    Napi::HandleScope scope(env);
-    Napi::Array packets = Napi::Array::New(env, batch.packets.size());
-    Napi::Buffer<uint8_t> bytes = Napi::Buffer<uint8_t>::Copy(env, batch.bytes.data(), batch.bytes.size());
-    for (uint32_t i = 0; i < batch.packets.size(); i++) {
-      const NodePacket& p = batch.packets[i];
-      Napi::Object o = Napi::Object::New(env);
-      o["bytes"] = Napi::Uint8Array::New(env, p.length, bytes.ArrayBuffer(), bytes.ByteOffset() + p.at);
-      o["encapsulation"] = Napi::String::New(env, p.view.encapsulation == Encapsulation::nsh ? "nsh" : "geneve");
-      o["code"] = Napi::Number::New(env, p.view.code);
-      o["spi"] = Napi::Number::New(env, p.view.spi);
-      o["si"] = Napi::Number::New(env, p.view.si);
-      packets[i] = o;
+  // Has the node take what `read` makes of the first argument; null where that is no object. Throws a TypeError for one that makes no sense.
+  template <typename Read, typename Take>
+  Napi::Value give(const Napi::CallbackInfo& info, Read&& read, Take&& take) {
+    const Napi::Env env = info.Env();
+    std::string error;
+    decltype(read(Napi::Object(), error)) made;
+    if (info.Length() > 0 && info[0].IsObject()) {
+      made = read(info[0].As<Napi::Object>(), error);
+      if (!made) return throw_type_error(env, error);
     }
-    std::vector<NodeVerdict> verdicts(batch.packets.size(), {NodeVerdict::Kind::error, {}});
-    const Napi::Value answer = on_batch_.Call({packets});
-    if (threw(env) || !answer.IsArray()) return verdicts;
-    const Napi::Array array = answer.As<Napi::Array>();
-    for (uint32_t i = 0; i < verdicts.size() && i < array.Length(); i++) {
-      Napi::HandleScope one(env);
-      const Napi::Value v = array.Get(i);
-      if (!threw(env)) read(v, kLongestDatagram - std::min(batch.packets[i].outer_length, kLongestDatagram), verdicts[i]);
-    }
-    return verdicts;
-  }
-
-  // An exception left pending would fail every call after it, and end the process.
-  static bool threw(Napi::Env env) {
-    if (!env.IsExceptionPending()) return false;
-    env.GetAndClearPendingException();
-    return true;
-  }
-
-  // True forward, false drop, 1 to `longest` bytes a replacement. Leaves the verdict as it is on anything else.
-  static void read(const Napi::Value& v, size_t longest, NodeVerdict& verdict) {
-    if (v.IsBoolean()) {
-      verdict.kind = v.As<Napi::Boolean>() ? NodeVerdict::Kind::forward : NodeVerdict::Kind::drop;
-    } else if (v.IsTypedArray() && v.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array) {
-      const auto replacement = v.As<Napi::Uint8Array>();
-      if (replacement.ElementLength() < 1 || replacement.ElementLength() > longest) return;
-      verdict.kind = NodeVerdict::Kind::replace;
-      verdict.replacement.assign(replacement.Data(), replacement.Data() + replacement.ElementLength());
-    }
+    take(std::move(made));
+    return env.Undefined();
   }
 
   void ended(Napi::Env env, const std::string& reason) {
     node_->join();
-    if (reason.empty()) {
-      finished_->Resolve(env.Undefined());
-    } else {
-      finished_->Reject(Napi::Error::New(env, reason).Value());
-    }
-    calls_.Release();
+    finished_.settle(env, reason);
     Unref();
   }
 
   Napi::Value counters(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const NodeCounters& c = node_->counters();
-    auto traffic = [&](const Traffic& t) {
-      Napi::Object o = Napi::Object::New(env);
-      o["packets"] = Napi::Number::New(env, double(t.packets.get()));
-      o["bytes"] = Napi::Number::New(env, double(t.bytes.get()));
-      return o;
-    };
     Napi::Object o = Napi::Object::New(env), dropped = Napi::Object::New(env);
-    o["received"] = traffic(c.received);
-    o["returned"] = traffic(c.returned);
+    o["received"] = traffic_to_js(env, c.received);
+    o["returned"] = traffic_to_js(env, c.returned);
     for (size_t i = 0; i < size_t(NodeDrop::count_); i++) dropped[kNodeDropNames[i]] = Napi::Number::New(env, double(c.dropped[i].get()));
+    o["bypassed"] = traffic_to_js(env, c.bypassed);
+    o["handedOn"] = traffic_to_js(env, c.handed_on);
+    o["exited"] = traffic_to_js(env, c.exited);
+    o["unknownPath"] = Napi::Number::New(env, double(c.unknown_path.get()));
     o["dropped"] = dropped;
+    o["group"] = env.Null();
+    if (const GroupCounters* g = node_->group_counters()) {
+      Napi::Object group = Napi::Object::New(env);
+      group["directed"] = traffic_to_js(env, g->directed);
+      group["handedBack"] = traffic_to_js(env, g->handed_back);
+      group["chosen"] = Napi::Number::New(env, double(g->chosen.get()));
+      group["forgotten"] = Napi::Number::New(env, double(g->forgotten.get()));
+      group["lost"] = Napi::Number::New(env, double(g->lost.get()));
+      o["group"] = group;
+    }
+    o["appliance"] = env.Null();
+    if (const SecondChance* chance = node_->second_chance()) {
+      const ChanceCounters& c = chance->counters();
+      Napi::Object appliance = Napi::Object::New(env);
+      appliance["passedOn"] = traffic_to_js(env, c.passed_on);
+      appliance["takenUp"] = traffic_to_js(env, c.taken_up);
+      appliance["opened"] = Napi::Number::New(env, double(c.opened.get()));
+      appliance["openedMidstream"] = Napi::Number::New(env, double(c.opened_midstream.get()));
+      appliance["forgotten"] = Napi::Number::New(env, double(c.forgotten.get()));
+      o["appliance"] = appliance;
+    }
+    Napi::Object function = Napi::Object::New(env);
+    const auto queue = node_->queue();
+    function["attached"] = Napi::Boolean::New(env, queue != nullptr);
+    function["waitingMs"] = Napi::Number::New(env, queue ? double(queue->waiting_ns(steady_ns())) / 1e6 : 0);
+    o["function"] = function;
     o["port"] = port_to_js(env, {0, interface_, node_->port().counters()});
     return o;
   }
 
-  Napi::Value finished(const Napi::CallbackInfo&) { return finished_promise_.Value(); }
-  Napi::Value stop(const Napi::CallbackInfo&) {
-    node_->stop();
-    return finished_promise_.Value();
+  // joinGroup(group | null).
+  Napi::Value join_group(const Napi::CallbackInfo& info) {
+    return give(info, read_group, [this](auto group) { node_->join_group(std::move(group)); });
   }
 
+  Napi::Value finished(const Napi::CallbackInfo&) { return finished_.promise(); }
+  Napi::Value stop(const Napi::CallbackInfo&) {
+    node_->stop();
+    return finished_.promise();
+  }
+
+  // installMap(map | null).
+  Napi::Value install_map(const Napi::CallbackInfo& info) {
+    return give(info, read_mesh_map, [this](auto map) { node_->install(std::move(map)); });
+  }
+
+  // joinAppliance(maps | null).
+  Napi::Value join_appliance(const Napi::CallbackInfo& info) {
+    return give(info, read_unit_maps, [this](auto maps) { node_->join_appliance(std::move(maps)); });
+  }
+
+  // Of the maps at hand: {streams, elsewhere, byVersion: [version, streams, …]}; null where there are none.
+  Napi::Value live_streams(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto maps = node_->units();
+    const SecondChance* chance = node_->second_chance();
+    if (!maps || !chance) return env.Null();
+    const SecondChance::Live live = chance->live(*maps, steady_s());
+    Napi::Object o = Napi::Object::New(env);
+    Napi::Array rows = Napi::Array::New(env);
+    for (size_t i = 0; i < live.by_map.size(); i++) {
+      rows[uint32_t(2 * i)] = Napi::Number::New(env, maps->maps[i].version);
+      rows[uint32_t(2 * i + 1)] = Napi::Number::New(env, live.by_map[i]);
+    }
+    o["streams"] = Napi::Number::New(env, live.streams);
+    o["elsewhere"] = Napi::Number::New(env, live.elsewhere);
+    o["byVersion"] = rows;
+    return o;
+  }
+
+  // Of the map at hand: [index of the instance, count, …] of those with any.
+  Napi::Value unreachable(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    Napi::Array rows = Napi::Array::New(env);
+    const auto map = node_->map();
+    uint32_t n = 0;
+    for (size_t i = 0; map && i < map->instances.size(); i++) {
+      const uint64_t count = map->unreachable(i);
+      if (!count) continue;
+      rows[n++] = Napi::Number::New(env, double(i));
+      rows[n++] = Napi::Number::New(env, double(count));
+    }
+    return rows;
+  }
+
+  Napi::Value handle(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), handle_); }
+
   std::string interface_;
-  Napi::FunctionReference on_batch_;
-  Napi::ThreadSafeFunction calls_;
-  std::atomic<int> under_way_{0};
-  std::unique_ptr<Napi::Promise::Deferred> finished_;
-  Napi::ObjectReference finished_promise_;
+  uint32_t handle_ = 0;
+  Completion finished_;
   std::unique_ptr<ServiceNode> node_;
 };
 

@@ -76,7 +76,7 @@ class ReplayObject final : public Napi::ObjectWrap<ReplayObject> {
 
   Napi::Value counters(const Napi::CallbackInfo& info) {
     const Engine& engine = replay_->engine();
-    return counters_to_js(info.Env(), {&engine.counters()}, engine.flows().capacity(), engine.program(), {});
+    return counters_to_js(info.Env(), {&engine.counters()}, {engine.flows().capacity(), engine.fragments_held()}, engine.program(), {});
   }
 
   Napi::Value close(const Napi::CallbackInfo& info) {

@@ -40,6 +40,7 @@ const char* tcp_name(TcpState s) {
   switch (s) {
     case TcpState::none: return "none";
     case TcpState::opening: return "opening";
+    case TcpState::half_seen:
     case TcpState::established: return "established";
     case TcpState::closed: return "closed";
     default: return "closing";
@@ -109,6 +110,13 @@ Napi::Array stream_rows(Napi::Env env, const Sum& sum, Table&& table, uint32_t i
 
 }  // namespace
 
+Napi::Object traffic_to_js(Napi::Env env, const Traffic& traffic) {
+  Napi::Object o = Napi::Object::New(env);
+  o["packets"] = number(env, traffic.packets.get());
+  o["bytes"] = number(env, traffic.bytes.get());
+  return o;
+}
+
 Napi::Object port_to_js(Napi::Env env, const PortView& p) {
   Napi::Object o = Napi::Object::New(env);
   o["port"] = number(env, p.port);
@@ -120,19 +128,62 @@ Napi::Object port_to_js(Napi::Env env, const PortView& p) {
   o["txBytes"] = number(env, p.counters.tx_bytes);
   o["txErrors"] = number(env, p.counters.tx_errors);
   o["cuts"] = Napi::Boolean::New(env, p.counters.cuts);
+  o["open"] = Napi::Boolean::New(env, p.counters.open);
   return o;
 }
 
-Napi::Object counters_to_js(Napi::Env env, const std::vector<const Counters*>& workers, uint32_t capacity, const Program& program,
-                            const std::vector<PortView>& ports) {
+Napi::Object latency_to_js(Napi::Env env, const Latency& latency) {
+  Napi::Object o = Napi::Object::New(env);
+  Napi::Array counts = Napi::Array::New(env, Latency::kBuckets);
+  for (uint32_t i = 0; i < Latency::kBuckets; i++) counts[i] = number(env, latency.count(i));
+  o["counts"] = counts;
+  o["sumNs"] = number(env, latency.sum_ns());
+  return o;
+}
+
+Napi::Object worker_to_js(Napi::Env env, const WorkerView& w) {
+  const Counters& c = *w.counters;
+  auto sum = [&](auto&& get, std::initializer_list<const Traffic*> all) {
+    uint64_t n = 0;
+    for (const Traffic* t : all) n += get(*t);
+    return number(env, n);
+  };
+  auto both = [&](std::initializer_list<const Traffic*> all) {
+    Napi::Object o = Napi::Object::New(env);
+    o["packets"] = sum([](const Traffic& t) { return t.packets.get(); }, all);
+    o["bytes"] = sum([](const Traffic& t) { return t.bytes.get(); }, all);
+    return o;
+  };
+  uint64_t dropped = 0;
+  for (const Counter& reason : c.dropped) dropped += reason.get();
+  Napi::Object o = Napi::Object::New(env);
+  o["received"] = both({&c.captured, &c.returned});
+  o["sent"] = both({&c.stamped, &c.proxied, &c.delivered, &c.crossed});
+  o["dropped"] = number(env, dropped);
+  o["ringDropped"] = number(env, w.ports.rx_dropped);
+  o["turns"] = number(env, w.turns);
+  o["cpuNs"] = number(env, w.cpu_ns);
+  o["group"] = latency_to_js(env, *w.group);
+  o["transit"] = latency_to_js(env, *w.transit);
+  return o;
+}
+
+Napi::Object counters_to_js(Napi::Env env, const std::vector<const Counters*>& workers, const TableView& tables, const Program& program,
+                            const std::vector<PortView>& ports, const std::vector<WorkerView>& threads) {
   using C = const Counters&;
   const Sum sum(env, workers);
   Napi::Object o = Napi::Object::New(env);
   o["captured"] = sum.traffic([](C c) -> const Traffic& { return c.captured; });
   o["returned"] = sum.traffic([](C c) -> const Traffic& { return c.returned; });
   o["stamped"] = sum.traffic([](C c) -> const Traffic& { return c.stamped; });
+  o["proxied"] = sum.traffic([](C c) -> const Traffic& { return c.proxied; });
   o["delivered"] = sum.traffic([](C c) -> const Traffic& { return c.delivered; });
   o["crossed"] = sum.traffic([](C c) -> const Traffic& { return c.crossed; });
+  o["deliveredToInstances"] = sum.traffic([](C c) -> const Traffic& { return c.handed_over; });
+  o["neighbourAnswers"] = sum([](C c) -> const Counter& { return c.neighbour_answers; });
+  o["cut"] = sum([](C c) -> const Counter& { return c.cut; });
+  o["probesAnswered"] = sum([](C c) -> const Counter& { return c.probes_answered; });
+  o["held"] = number(env, tables.held);
   o["ignored"] = sum([](C c) -> const Counter& { return c.ignored; });
   Napi::Object crossed = Napi::Object::New(env), dropped = Napi::Object::New(env);
   for (size_t i = 0; i < kCrossReasonNames.size(); i++)
@@ -146,15 +197,38 @@ Napi::Object counters_to_js(Napi::Env env, const std::vector<const Counters*>& w
   streams["opened"] = sum([](C c) -> const Counter& { return c.streams_opened; });
   streams["expired"] = sum([](C c) -> const Counter& { return c.streams_expired; });
   streams["evicted"] = sum([](C c) -> const Counter& { return c.streams_evicted; });
-  streams["capacity"] = number(env, capacity);
+  streams["capacity"] = number(env, tables.capacity);
   o["streams"] = streams;
 
   uint32_t policies = 0;
-  for (const Rule& r : program.rules) policies = std::max(policies, r.policy + 1);
+  for (const Rule& r : program.all_rules()) policies = std::max(policies, r.policy + 1);
   o["policies"] = stream_rows(env, sum, [](C c) -> const auto& { return c.policies; }, policies);
-  o["chains"] = stream_rows(env, sum, [](C c) -> const auto& { return c.chains; }, highest(program.chains));
-  Napi::Array paths = Napi::Array::New(env);
+  Napi::Array chains = stream_rows(env, sum, [](C c) -> const auto& { return c.chains; }, highest(program.chains));
+  for (uint32_t i = 0; i < chains.Length(); i++) {
+    Napi::Object row = chains.Get(i).As<Napi::Object>();
+    const uint32_t id = row.Get("id").As<Napi::Number>().Uint32Value();
+    row["delivered"] = sum.traffic([id](C c) -> const Traffic& { return c.chains_delivered[id]; });
+  }
+  o["chains"] = chains;
+  Napi::Array hops = Napi::Array::New(env);
   uint32_t n = 0;
+  std::vector<uint32_t> positions(highest(program.chains));  // of each chain's longest path
+  for (const Path& p : program.paths)
+    if (p.chain < positions.size()) positions[p.chain] = std::max(positions[p.chain], p.hops());
+  for (uint32_t chain = 0; chain < positions.size(); chain++) {
+    for (uint32_t i = 0; i < positions[chain]; i++) {
+      Napi::Object row = Napi::Object::New(env);
+      row["chain"] = number(env, chain);
+      row["position"] = number(env, i);
+      const uint32_t at = hop_row(chain, i);
+      row["packets"] = sum([&](C c) -> const Counter& { return c.hops[at].packets; });
+      row["bytes"] = sum([&](C c) -> const Counter& { return c.hops[at].bytes; });
+      hops[n++] = row;
+    }
+  }
+  o["hops"] = hops;
+  Napi::Array paths = Napi::Array::New(env);
+  n = 0;
   for (const Path& p : program.paths) {
     Napi::Object row = Napi::Object::New(env);
     row["id"] = number(env, p.id);
@@ -170,12 +244,16 @@ Napi::Object counters_to_js(Napi::Env env, const std::vector<const Counters*>& w
     row["streams"] = sum([&](C c) -> const Counter& { return c.instances[i.id].streams; });
     row["sent"] = sum.traffic([&](C c) -> const Traffic& { return c.instances[i.id].sent; });
     row["received"] = sum.traffic([&](C c) -> const Traffic& { return c.instances[i.id].received; });
+    row["delivered"] = sum.traffic([&](C c) -> const Traffic& { return c.instances[i.id].delivered; });
     instances[n++] = row;
   }
   o["instances"] = instances;
   Napi::Array port_rows = Napi::Array::New(env, ports.size());
   for (uint32_t i = 0; i < ports.size(); i++) port_rows[i] = port_to_js(env, ports[i]);
   o["ports"] = port_rows;
+  Napi::Array workers_rows = Napi::Array::New(env, threads.size());
+  for (uint32_t i = 0; i < threads.size(); i++) workers_rows[i] = worker_to_js(env, threads[i]);
+  o["workers"] = workers_rows;
   return o;
 }
 

@@ -8,6 +8,7 @@
 
 #include "engine/decision.h"
 #include "engine/engine.h"
+#include "engine/latency.h"
 #include "port/port.h"
 
 namespace weir {
@@ -18,9 +19,25 @@ struct PortView {
   PortCounters counters;
 };
 
+struct WorkerView {
+  const Counters* counters;
+  PortCounters ports;  // of all its ports
+  uint64_t turns, cpu_ns;
+  const Latency *group, *transit;
+};
+
+Napi::Object traffic_to_js(Napi::Env env, const Traffic& traffic);
+
+// Of the tables that all workers share.
+struct TableView {
+  uint32_t capacity = 0;  // streams
+  uint32_t held = 0;      // fragments that wait for their first one
+};
+
 Napi::Object port_to_js(Napi::Env env, const PortView& port);
 // Sums over the workers' counters.
-Napi::Object counters_to_js(Napi::Env env, const std::vector<const Counters*>& workers, uint32_t capacity, const Program& program, const std::vector<PortView>& ports);
+Napi::Object counters_to_js(Napi::Env env, const std::vector<const Counters*>& workers, const TableView& tables, const Program& program, const std::vector<PortView>& ports,
+                            const std::vector<WorkerView>& threads = {});
 
 struct FlowPage {
   std::vector<FlowView> flows;

@@ -25,7 +25,11 @@ class BigArray {
     if (n * sizeof(T) >= kHugePage) madvise(data_, bytes_, MADV_HUGEPAGE);
     if (touched) touch();
   }
-  ~BigArray() { munmap(map_, bytes_ + kHugePage); }
+  // Somebody else's memory.
+  explicit BigArray(T* data) : bytes_(0), map_(nullptr), data_(data) {}
+  ~BigArray() {
+    if (map_) munmap(map_, bytes_ + kHugePage);
+  }
   BigArray(const BigArray&) = delete;
   BigArray& operator=(const BigArray&) = delete;
 

@@ -30,17 +30,17 @@ bool matches(const Rule& r, const Tuple& t, bool ports) {
 
 Classification classify_in_turn(const Program& program, const Tuple& tuple) {
   const bool ports = tuple.protocol == kIpTcp || tuple.protocol == kIpUdp;
-  for (const Rule& rule : program.rules) {
+  for (const Rule& rule : program.all_rules()) {
     if (matches(rule, tuple, ports)) return {rule.action, rule.chain, rule.policy};
   }
   return {program.default_action, 0, kNoPolicy};
 }
 
 Classification classify(const Program& program, const Tuple& tuple) {
-  if (program.rules.size() <= kFewRules) return classify_in_turn(program, tuple);
-  const uint32_t first = program.rule_index.find(tuple);
+  if (program.all_rules().size() <= kFewRules) return classify_in_turn(program, tuple);
+  const uint32_t first = program.all_rules_index().find(tuple);
   if (first == ClassifierIndex::kNone) return {program.default_action, 0, kNoPolicy};
-  const Rule& rule = program.rules[first];
+  const Rule& rule = program.all_rules()[first];
   return {rule.action, rule.chain, rule.policy};
 }
 

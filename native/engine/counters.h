@@ -16,6 +16,7 @@ class Counter {
   void add(uint64_t n) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
   void operator++(int) { add(1); }
   void operator--(int) { add(uint64_t(-1)); }
+  void reset() { value_.store(0, std::memory_order_relaxed); }
   uint64_t get() const { return value_.load(std::memory_order_relaxed); }
 
  private:
@@ -35,6 +36,8 @@ struct StreamTraffic {
 struct InstanceTraffic {
   Counter streams;  // active
   Traffic sent, received;
+  Counter unreachable;  // ICMP errors about what was sent to it
+  Traffic delivered;  // inner packets that end here
 };
 
 template <typename Row>
@@ -51,18 +54,49 @@ class CounterTable {
   std::unique_ptr<Row, void (*)(void*)> table_;
 };
 
+// A position on a chain, in chain order.
+inline constexpr uint32_t hop_row(uint32_t chain, uint32_t position) { return chain * kMaxHops + position; }
+
+// Ids beyond them count in row 0.
+struct CounterRows {
+  uint32_t policies = kMaxPolicyIds, chains = kMaxChainIds, paths = kMaxPathIds, instances = kMaxInstanceIds;
+};
+
 struct Counters {
-  Traffic captured, returned, stamped, delivered, crossed;
+  explicit Counters(const CounterRows& rows = {})
+      : policies(rows.policies), chains(rows.chains), chains_delivered(rows.chains), path_streams(rows.paths), instances(rows.instances), hops(rows.chains * kMaxHops) {}
+
+  Traffic captured, returned, stamped, proxied, delivered, crossed;
+  Traffic handed_over;  // inner packets that ended at an instance
+  Counter neighbour_answers;
+  Counter cut;             // packets that others were cut into, the first of each not counted
+  Counter probes_answered;
   Counter ignored;  // underlay frames that are not for us
   Counter crossed_by[size_t(CrossReason::count_)];
   Counter dropped[size_t(DropReason::count_)];
   Counter streams_active, streams_opened, streams_expired, streams_evicted;
-  CounterTable<StreamTraffic> policies{kMaxPolicyIds};
-  CounterTable<StreamTraffic> chains{kMaxChainIds};
-  CounterTable<Counter> path_streams{kMaxPathIds};
-  CounterTable<InstanceTraffic> instances{kMaxInstanceIds};
+  CounterTable<StreamTraffic> policies;
+  CounterTable<StreamTraffic> chains;
+  CounterTable<Traffic> chains_delivered;
+  CounterTable<Counter> path_streams;
+  CounterTable<InstanceTraffic> instances;
+  CounterTable<Traffic> hops;  // by hop_row()
 
+  void hand_over(uint32_t chain, uint16_t instance, uint64_t packets, uint64_t bytes) {
+    handed_over.add(packets, bytes);
+    chains_delivered[chain].add(packets, bytes);
+    instances[instance].delivered.add(packets, bytes);
+  }
   void drop(DropReason reason) { dropped[size_t(reason)]++; }
+
+  // Every packet that comes in, and every one made by cutting another, is in exactly one of these or held (a fragment that waits
+  // for its first one).
+  uint64_t came() const { return captured.packets.get() + returned.packets.get() + cut.get(); }
+  uint64_t went() const {
+    uint64_t n = crossed.packets.get() + stamped.packets.get() + proxied.packets.get() + delivered.packets.get() + neighbour_answers.get() + probes_answered.get();
+    for (const Counter& c : dropped) n += c.get();
+    return n;
+  }
 };
 
 }  // namespace weir

@@ -2,19 +2,19 @@
 
 namespace weir {
 
-// All datagrams of a frame have one outer header and one size; only the last may be shorter.
+// All datagrams of a frame leave by one port with one outer header, and have one size; only the last may be shorter.
 bool DatagramBatch::continues(const Tunnel& t, uint32_t length) const {
-  return datagrams_ < kBatchDatagrams && last_ == size_ && length <= size_ && total_ + length <= kBatchPayload && t.code == tunnel_.code &&
+  return datagrams_ < kBatchDatagrams && last_ == size_ && length <= size_ && total_ + length <= kBatchPayload && t.code == tunnel_.code && t.port == tunnel_.port &&
          t.destination == tunnel_.destination && t.source == tunnel_.source && t.destination_mac == tunnel_.destination_mac &&
          t.encapsulation == tunnel_.encapsulation && t.dscp == tunnel_.dscp;
 }
 
-void DatagramBatch::add(Sink& sink, const Tunnel& tunnel, uint16_t instance, Piece head, bool room, Piece payload) {
+void DatagramBatch::add(Sink& sink, const Tunnel& tunnel, Visit visit, Piece head, bool room, Piece payload) {
   const uint32_t length = head.length + payload.length;
-  if (datagrams_ && (!continues(tunnel, length) || !sink.carries(kUnderlayPort, Offload::kGsoUdp))) finish(sink);
+  if (datagrams_ && (!continues(tunnel, length) || !sink.carries(tunnel.port, Offload::kGsoUdp))) finish(sink);
   if (!datagrams_) {
     tunnel_ = tunnel;
-    instance_ = instance;
+    visit_ = visit;
     room_ = room;
     size_ = length;
   }
@@ -47,8 +47,9 @@ void DatagramBatch::finish(Sink& sink) {
   }
   const uint32_t bytes = datagrams_ * outer + total_;
   counters_.stamped.add(datagrams_, bytes);
-  counters_.instances[instance_].sent.add(datagrams_, bytes);
-  sink.emit({kUnderlayPort, offload, {pieces_.data() + (room_ ? 1 : 0), pieces_in_use_ - (room_ ? 1 : 0)}});
+  counters_.instances[visit_.instance].sent.add(datagrams_, bytes);
+  counters_.hops[visit_.hop].add(datagrams_, bytes);
+  sink.emit({tunnel_.port, offload, {pieces_.data() + (room_ ? 1 : 0), pieces_in_use_ - (room_ ? 1 : 0)}});
   datagrams_ = size_ = last_ = total_ = 0;
   pieces_in_use_ = 1;
 }

@@ -13,11 +13,17 @@ namespace weir {
 
 class DatagramBatch {
  public:
+  // Whose counters it moves: an instance id and a hop_row().
+  struct Visit {
+    uint16_t instance = 0;
+    uint32_t hop = 0;
+  };
+
   explicit DatagramBatch(Counters& counters) : counters_(counters) {}
 
   // `head` begins with the stamp, `payload` (may be empty) follows it; with `room` the bytes before `head` are free for the outer
   // headers. What `tunnel` points to, and the bytes, must last until finish().
-  void add(Sink& sink, const Tunnel& tunnel, uint16_t instance, Piece head, bool room, Piece payload);
+  void add(Sink& sink, const Tunnel& tunnel, Visit visit, Piece head, bool room, Piece payload);
   // Emits what is held back.
   void finish(Sink& sink);
 
@@ -26,7 +32,7 @@ class DatagramBatch {
 
   Counters& counters_;
   Tunnel tunnel_{};
-  uint16_t instance_ = 0;
+  Visit visit_;
   bool room_ = false;
   uint32_t datagrams_ = 0;
   uint32_t size_ = 0, last_ = 0, total_ = 0;  // bytes of the first datagram, of the latest, of all

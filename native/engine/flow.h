@@ -1,6 +1,8 @@
-// A live stream's entry: two cache lines. Several workers may handle packets of one stream at the same time, so what changes
+// A live stream's entry: two cache lines, in memory that may outlive the process (flow_file.h): whatever changes here changes
+// kFlowLayout. Several workers may handle packets of one stream at the same time, so what changes
 // with packets is accessed by shared_load() and shared_store(), and the route stands under a version.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 #include "engine/flow_key.h"
@@ -32,8 +34,8 @@ struct alignas(64) Flow {
   FlowKey key;           // does not change while anybody can find the entry; so do code, policy, capture and opening
   uint32_t code = 0;     // 5-tuple affinity code: the low half of the hash it is indexed by
   uint64_t last_seen_ns = 0;
-  uint32_t version = 0;  // of the route; odd while it is being written
-  TcpState tcp = TcpState::none;
+  uint32_t version = 0;  // of the route: seal (flow_seal.h) << 16 | a count, odd while it is being written
+  TcpState tcp = TcpState::none;  // of any other protocol: `established` once it has been answered
   Life life = Life::free;
   Action action : 2 = Action::pass;
   Direction opened : 1 = Direction::out;
@@ -46,7 +48,7 @@ struct alignas(64) Flow {
   uint64_t packets = 0, bytes = 0;
   uint32_t policy = kNoPolicy;  // of a free entry: the next free one
   uint16_t capture = 0;
-  uint16_t tags = 0;            // VLAN tags of its last packet, to put back behind Geneve: LinkTags::pack()
+  uint16_t tags = 0;            // VLAN tags of its last packet, to put back behind Geneve: LinkTags::pack(); kTurnsBack
   uint32_t macs[2][3] = {};     // destination and source MAC of its last packet, by direction of travel (out, in)
 };
 static_assert(sizeof(Flow) == 128, "two cache lines a stream");
@@ -60,9 +62,26 @@ struct LinkTags {
   static LinkTags unpack(uint16_t v) { return {uint8_t(v >> 10 & 3), uint8_t(v >> 8 & 3), uint8_t(v >> 4 & 15), uint8_t(v & 15)}; }
 };
 
+// Whether both ends of a stream have been heard. Where the answers take another way, none ever is.
+inline bool answered(const Flow& flow) {
+  switch (shared_load(flow.tcp)) {
+    case TcpState::established:
+    case TcpState::closing_by_opener:
+    case TcpState::closing_by_answerer: return true;
+    default: return false;
+  }
+}
+
 inline uint64_t idle_timeout(const Flow& flow, const IdleTimeouts& t) {
   if (flow.key.protocol() != kIpTcp) return t.other_ns;
-  return shared_load(flow.tcp) == TcpState::closed ? t.closed_ns : t.tcp_ns;
+  switch (shared_load(flow.tcp)) {
+    case TcpState::closed: return t.closed_ns;
+    // Nobody has answered: a lost SYN comes again within a minute.
+    case TcpState::opening: return std::min(t.tcp_ns, t.other_ns);
+    // Its opener has ended its side; whether the other side has, nobody saw, and it may still be sending.
+    case TcpState::half_closed: return t.other_ns;
+    default: return t.tcp_ns;
+  }
 }
 
 inline bool idle_over(const Flow& flow, uint64_t now_ns, const IdleTimeouts& t) {

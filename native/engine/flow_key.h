@@ -66,26 +66,36 @@ inline FlowKey flow_key(const Tuple& t) {
   return k;
 }
 
-// Code of the canonical tuple: SipHash over tenant (4 bytes), protocol (1) and the two (address 16, port 2) pairs, all
-// big-endian; its low 32 bits. The 64-bit value serves as the flow table's hash.
+// What a code covers, as SipHash takes it: tenant (4 bytes), protocol (1) and the two (address 16, port 2) pairs, all big-endian; the
+// last word has the length. Put together in registers: bytes written one way and read another wait for each other.
+struct AffinityWords {
+  static constexpr uint32_t kCount = 6;
+  uint64_t words[kCount];
+
+  AffinityWords(const FlowKey& k, Affinity affinity) {
+    const bool ports = affinity == Affinity::five_tuple;
+    // Without ports the order of the pairs is that of the addresses, which the canonical order has already.
+    const uint64_t pa = ports ? k.port_a : 0, pb = ports ? k.port_b : 0;
+    const uint64_t protocol = affinity == Affinity::two_tuple ? 0 : k.protocol();
+    uint64_t a[2], b[2];
+    std::memcpy(a, k.a.bytes.data(), 16);
+    std::memcpy(b, k.b.bytes.data(), 16);
+    words[0] = __builtin_bswap32(k.tenant()) | protocol << 32 | a[0] << 40;
+    words[1] = a[0] >> 24 | a[1] << 40;
+    words[2] = a[1] >> 24 | (pa >> 8 | (pa & 255) << 8) << 40 | b[0] << 56;
+    words[3] = b[0] >> 8 | b[1] << 56;
+    words[4] = b[1] >> 8 | pb >> 8 << 56;
+    words[5] = (pb & 255) | uint64_t(41) << 56;
+  }
+};
+
+// Code of the canonical tuple: the low 32 bits of this. The flow table finds streams by it.
 inline uint64_t affinity_hash(const uint64_t key[2], const FlowKey& k, Affinity affinity) {
-  uint8_t bytes[41];
-  const uint32_t tenant = k.tenant();
-  bytes[0] = uint8_t(tenant >> 24);
-  bytes[1] = uint8_t(tenant >> 16);
-  bytes[2] = uint8_t(tenant >> 8);
-  bytes[3] = uint8_t(tenant);
-  bytes[4] = affinity == Affinity::two_tuple ? 0 : k.protocol();
-  const bool ports = affinity == Affinity::five_tuple;
-  // Without ports the order of the pairs is that of the addresses, which the canonical order has already.
-  const uint16_t pa = ports ? k.port_a : 0, pb = ports ? k.port_b : 0;
-  std::memcpy(bytes + 5, k.a.bytes.data(), 16);
-  bytes[21] = uint8_t(pa >> 8);
-  bytes[22] = uint8_t(pa);
-  std::memcpy(bytes + 23, k.b.bytes.data(), 16);
-  bytes[39] = uint8_t(pb >> 8);
-  bytes[40] = uint8_t(pb);
-  return siphash24(key, bytes, sizeof bytes);
+  SipHash24<uint64_t> hash(key);
+  for (const uint64_t word : AffinityWords(k, affinity).words) hash.add(word);
+  uint64_t result;
+  hash.finish(result);
+  return result;
 }
 
 inline uint32_t affinity_code(const uint64_t key[2], const FlowKey& k, Affinity affinity) { return uint32_t(affinity_hash(key, k, affinity)); }

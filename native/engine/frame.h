@@ -5,8 +5,8 @@
 
 namespace weir {
 
-// Ports are numbered by the program: 0 is the underlay; capture i has `in` (workload side) at 1 + 2i and
-// `out` (network side) at 2 + 2i.
+// Ports are numbered by the program: 0 is the first underlay; capture i has `in` (workload side) at 1 + 2i and
+// `out` (network side) at 2 + 2i; then come the other underlays, and the ports of instances without stamps.
 using PortId = uint16_t;
 inline constexpr PortId kUnderlayPort = 0;
 inline constexpr PortId capture_in_port(uint16_t capture) { return PortId(1 + 2 * capture); }

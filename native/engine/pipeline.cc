@@ -2,33 +2,76 @@
 
 #include <algorithm>
 
+#include "engine/affinity_group.h"
+
 namespace weir {
 
 void Pipeline::process(uint64_t now_ns, PortId port, std::span<Frame> frames, Sink& sink) {
-  const bool underlay = port == kUnderlayPort;
+  const bool underlay = program_->is_underlay_port(port), proxied = program_->is_proxy_port(port);
   for (size_t i = 0; i < frames.size(); i++) {
-    Context c{now_ns, port, frames[i], sink};
     if (underlay) {
-      prepare_return(c, prepared_[i]);
+      prepare_return(frames[i], prepared_[i]);
+    } else if (proxied) {
+      Context c{now_ns, port, frames[i], sink};
+      prepare_proxied(c, prepared_[i]);
     } else {
-      prepare_capture(c, prepared_[i]);
+      prepare_capture(port, frames[i], prepared_[i]);
     }
-    if (prepared_[i].indexed) streams_.table().prefetch_slot(prepared_[i].hash);
   }
-  if (frames.size() > 1)
-    for (size_t i = 0; i < frames.size(); i++)
-      if (prepared_[i].indexed) streams_.table().prefetch_entry(prepared_[i].hash);
+  fetch_streams({prepared_.data(), frames.size()}, underlay || proxied);
   for (size_t i = 0; i < frames.size(); i++) {
     Context c{now_ns, port, frames[i], sink};
     if (underlay) {
       from_underlay(c, prepared_[i]);
+    } else if (proxied) {
+      from_proxied(c, prepared_[i]);
     } else {
       counters_.captured.add(frames[i].length);
       from_capture(c, prepared_[i]);
     }
   }
   batch_.finish(sink);
-  finish_delivery(sink);
+  finish_join(sink);
+}
+
+void Pipeline::look_ahead(std::span<Frame> frames, std::span<const PortId> ports) {
+  for (size_t i = 0; i < frames.size(); i++) prepare_capture(ports[i], frames[i], ahead_[i]);
+  fetch_streams({ahead_.data(), frames.size()}, false);
+}
+
+void Pipeline::process_ahead(uint64_t now_ns, PortId port, uint32_t number, Frame& frame, Sink& sink) {
+  Context c{now_ns, port, frame, sink};
+  counters_.captured.add(frame.length);
+  from_capture(c, ahead_[number]);
+  batch_.finish(sink);
+  finish_join(sink);
+}
+
+void Pipeline::fetch_streams(std::span<Prepared> group, bool hashed) {
+  const FlowTable& table = streams_.table();
+  if (!hashed) {
+    const FlowKey* keys[kHashLanes];
+    Prepared* of[kHashLanes];
+    uint64_t hashes[kHashLanes];
+    uint32_t n = 0;
+    auto hash = [&] {
+      affinity_hashes(program_->affinity_key, keys, n, hashes);
+      for (uint32_t i = 0; i < n; i++) of[i]->hash = hashes[i];
+      n = 0;
+    };
+    for (Prepared& p : group) {
+      if (!p.indexed) continue;
+      keys[n] = &p.key;
+      of[n++] = &p;
+      if (n == kHashLanes) hash();
+    }
+    if (n) hash();
+  }
+  if (group.size() < 2) return;  // it would be waited for at once
+  for (const Prepared& p : group)
+    if (p.indexed) table.prefetch_slot(p.hash);
+  for (const Prepared& p : group)
+    if (p.indexed) table.prefetch_entry(p.hash);
 }
 
 bool Pipeline::complete_fragment(Context& c, Packet& packet, FragmentKey& key) {
@@ -46,11 +89,14 @@ bool Pipeline::complete_fragment(Context& c, Packet& packet, FragmentKey& key) {
   return true;
 }
 
-uint32_t inner_limit(const Program& program, Encapsulation encapsulation, bool outer_ipv6, uint32_t l2) {
-  const uint32_t overhead = (outer_ipv6 ? kIpv6Header : kIpv4Header) + kUdpHeader + stamp_length(encapsulation) +
-                            (encapsulation == Encapsulation::nsh ? l2 : 0);
-  const uint32_t mtu = std::min<uint32_t>(program.underlay_mtu, 65535);
-  return mtu > overhead ? mtu - overhead : 0;
+uint32_t inner_limit(uint32_t outer_room, Encapsulation encapsulation, uint32_t l2) {
+  const uint32_t overhead = kUdpHeader + stamp_length(encapsulation) + (encapsulation == Encapsulation::nsh ? l2 : 0);
+  return outer_room > overhead ? outer_room - overhead : 0;
+}
+
+uint32_t path_limit(const Path& path, uint32_t l2) {
+  const uint32_t stamped = path.stamped ? inner_limit(path.least_outer_room, path.encapsulation, l2) : 65535;
+  return std::min(stamped, path.proxy_mtu);
 }
 
 }  // namespace weir

@@ -12,10 +12,12 @@
 #include "engine/fragment_table.h"
 #include "engine/frame.h"
 #include "engine/packet.h"
+#include "engine/probes.h"
 #include "engine/program_cell.h"
 #include "engine/segment_join.h"
 #include "engine/stamp.h"
 #include "engine/stream_table.h"
+#include "engine/tagged_links.h"
 
 namespace weir {
 
@@ -24,11 +26,17 @@ class Pipeline {
   // Frames that are read together before any of them is handled, so that their streams' entries are in the cache by then.
   static constexpr uint32_t kGroup = 32;
 
-  Pipeline(ProgramUse& program, Counters& counters, StreamTable& streams, FragmentTable& fragments)
-      : program_(program), counters_(counters), streams_(streams), fragments_(fragments), batch_(counters) {}
+  Pipeline(ProgramUse& program, Counters& counters, StreamTable& streams, FragmentTable& fragments, TaggedLinks& tagged_links, Probes& probes)
+      : program_(program), counters_(counters), streams_(streams), fragments_(fragments), tagged_links_(tagged_links), probes_(probes), batch_(counters) {}
 
   // At most kGroup frames.
   void process(uint64_t now_ns, PortId port, std::span<Frame> frames, Sink& sink);
+
+  // For frames that come at times of their own and must each be through before the next one begins (replay): look_ahead() reads at
+  // most kGroup frames of captures and brings their streams into the cache; process_ahead() then handles each in its turn, and
+  // process() what becomes of it. The program must not change in between.
+  void look_ahead(std::span<Frame> frames, std::span<const PortId> ports);
+  void process_ahead(uint64_t now_ns, PortId port, uint32_t number, Frame& frame, Sink& sink);
 
  private:
   // Everything about the frame at hand that several steps need.
@@ -45,12 +53,19 @@ class Pipeline {
     ReturnedStamp stamp;
     Packet packet;
     FlowKey key;
-    uint64_t hash = 0;
+    uint64_t hash = 0;  // of what an instance sent: only the low half, as the stamp has it
     bool indexed = false;
+    uint16_t vlan = 0;  // tag that told an instance without stamps, taken off
 
     void index(const Program& program) {
       key = flow_key(packet.tuple);
       hash = affinity_hash(program.affinity_key, key, Affinity::five_tuple);
+      indexed = true;
+    }
+    // By the code that the stamp claims: if that is wrong nothing is found by it.
+    void index_by(uint32_t code) {
+      key = flow_key(packet.tuple);
+      hash = code;
       indexed = true;
     }
   };
@@ -59,33 +74,59 @@ class Pipeline {
   struct Returned {
     uint8_t* datagram = nullptr;
     uint32_t length = 0;
-    ReturnedStamp stamp;
-    Packet packet;
+    const Prepared* read = nullptr;  // its stamp and packet
     Flow* flow = nullptr;
+    const Path* path = nullptr;
     bool answer = false;
     StreamTable::Stop stop;
   };
 
+  // Hashes the keys of what has been read, and brings the streams into the cache.
+  void fetch_streams(std::span<Prepared> group, bool hashed);
+
   // pipeline_capture.cc
-  void prepare_capture(Context& c, Prepared& prepared);
+  // All but the hash.
+  void prepare_capture(PortId port, const Frame& frame, Prepared& prepared);
   void from_capture(Context& c, Prepared& prepared);
   void cross(Context& c, CrossReason reason);
+  bool answer_for_virtual(Context& c, const Packet& packet);
   void steer(Context& c, Prepared& prepared);
+  // To the next instance, stamped or not. `limit`: the longest IP packet that all of the path carries.
+  void to_instance(Context& c, const Packet& packet, Flow* flow, const Path& path, const StreamTable::Stop& stop, bool answer, uint32_t limit);
+  void clamp(Context& c, const Packet& packet, const Path& path);
   void release_held(Context& c, const FragmentKey& key);
   void answer_too_big(Context& c, const Packet& packet, uint32_t mtu);
 
   // pipeline_return.cc
-  void prepare_return(Context& c, Prepared& prepared);
+  void prepare_return(const Frame& frame, Prepared& prepared);
   void from_underlay(Context& c, Prepared& prepared);
   bool read_datagram(const StampedFrame& outer, uint8_t* datagram, uint32_t length, ReturnedStamp& stamp, Packet& packet);
+  // Counts an ICMP error about a stamped packet of ours for the instance that the packet went to. False if it is none.
+  bool note_unreachable(const Context& c);
   // Gives up (false) after it has counted the reason.
   bool judge(Context& c, const StampedFrame& outer, Prepared& prepared, const Returned* before, Returned& now);
   Flow* stream_of(Context& c, Prepared& prepared);
   void forward(Context& c, const StampedFrame& outer, const Returned& returned);
+  void unstamp(Context& c, const Returned& returned);
+
+  // pipeline_proxy.cc
+  struct Place {
+    Flow* flow = nullptr;
+    StreamTable::Visit visit;
+    DropReason refused = DropReason::proxy_no_stream;
+  };
+  void prepare_proxied(Context& c, Prepared& prepared);
+  void from_proxied(Context& c, Prepared& prepared);
+  Place place_of(Context& c, Prepared& prepared, const Instance& from);
+  // These two say false where the packet is too long for the way, after counting that.
+  bool to_proxied(Context& c, const Packet& packet, Flow* flow, const StreamTable::Stop& stop, bool answer, uint32_t limit);
+  bool send_out(Context& c, PortId port, DatagramBatch::Visit visit, const Packet& packet, const void* stream, Piece link, uint32_t mtu);
 
   // pipeline_deliver.cc
   void deliver(Context& c, const Returned& returned);
-  void finish_delivery(Sink& sink);
+  // Sends a packet that needs no offload, together with those that it continues. `instance`: whom to, or kNoInstance.
+  void join(Context& c, PortId port, DatagramBatch::Visit visit, const Packet& packet, const void* stream, Piece link);
+  void finish_join(Sink& sink);
 
   // Finds the ports of a later fragment; true if the tuple is complete now.
   bool complete_fragment(Context& c, Packet& packet, FragmentKey& key);
@@ -94,15 +135,23 @@ class Pipeline {
   Counters& counters_;
   StreamTable& streams_;
   FragmentTable& fragments_;
-  std::array<Prepared, kGroup> prepared_;
+  TaggedLinks& tagged_links_;
+  Probes& probes_;
+  std::array<Prepared, kGroup> prepared_, ahead_;
+  Prepared second_;  // of a frame of several datagrams: every other one of them
   // What frames of the group at hand have become so far and may still be continued by the next one.
   DatagramBatch batch_;
   SegmentJoin join_;
   PortId join_port_ = 0;
+  DatagramBatch::Visit join_visit_{kNoInstance, 0};
   uint64_t icmp_allowance_ns_ = 0;  // token bucket of answer_too_big(), in time
 };
 
-// Longest inner IP packet that fits the underlay behind this encapsulation, `l2` being its Ethernet header and tags.
-uint32_t inner_limit(const Program& program, Encapsulation encapsulation, bool outer_ipv6, uint32_t l2);
+// Longest inner IP packet that leaves `outer_room` bytes behind the outer IP header for it and what stands before it, `l2` being its
+// Ethernet header and tags.
+uint32_t inner_limit(uint32_t outer_room, Encapsulation encapsulation, uint32_t l2);
+// Longest IP packet that every instance of a path can be sent. Any may be reached over IPv6, so where there is a choice this
+// reckons with its longer header.
+uint32_t path_limit(const Path& path, uint32_t l2);
 
 }  // namespace weir

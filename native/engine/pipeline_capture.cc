@@ -1,6 +1,8 @@
 // From a capture to the first instance.
 #include <cstring>
 
+#include "engine/link.h"
+#include "engine/neighbour_answer.h"
 #include "engine/pipeline.h"
 #include "engine/segment.h"
 #include "wire/ethernet.h"
@@ -11,19 +13,6 @@ namespace {
 Direction direction_of(PortId port) { return port % 2 ? Direction::out : Direction::in; }
 PortId peer_of(PortId port) { return port % 2 ? PortId(port + 1) : PortId(port - 1); }
 
-uint8_t tpid_code(uint16_t tpid) { return tpid == 0 ? 0 : tpid == kEtherVlan ? 1 : tpid == kEtherQinq ? 2 : 3; }
-
-// What Geneve does not carry and deliver() puts back. Written only when it changes, so that workers share the line in peace.
-void remember_link(Flow* flow, const Packet& p) {
-  uint32_t macs[3];
-  std::memcpy(macs, p.bytes, 12);
-  uint32_t* known = flow->macs[size_t(p.tuple.direction)];
-  for (int i = 0; i < 3; i++)
-    if (shared_load(known[i]) != macs[i]) shared_store(known[i], macs[i]);
-  const uint16_t tags = LinkTags{tpid_code(p.outer_tpid), tpid_code(p.inner_tpid), uint8_t(p.outer_tci >> 12), uint8_t(p.inner_tci >> 12)}.pack();
-  if (shared_load(flow->tags) != tags) shared_store(flow->tags, tags);
-}
-
 uint8_t dscp_of(const Packet& p) {
   const uint8_t* ip = p.bytes + p.ip;
   return p.version == 4 ? ip[1] >> 2 : uint8_t((load16(ip) >> 6) & 63);
@@ -32,47 +21,57 @@ uint8_t dscp_of(const Packet& p) {
 // Puts a stamp before each segment.
 class Stamper final : public SegmentReceiver {
  public:
-  Stamper(Sink& sink, DatagramBatch& batch, const Tunnel& tunnel, uint16_t instance, const Stamp& stamp, uint8_t inner_version)
-      : sink_(sink), batch_(batch), tunnel_(tunnel), stamp_(stamp), instance_(instance), inner_version_(inner_version) {}
+  Stamper(Sink& sink, DatagramBatch& batch, const Tunnel& tunnel, DatagramBatch::Visit visit, const Stamp& stamp, uint8_t inner_version)
+      : sink_(sink), batch_(batch), tunnel_(tunnel), stamp_(stamp), visit_(visit), inner_version_(inner_version) {}
 
   void segment(uint8_t* header, uint32_t header_length, Piece payload) override {
     const uint32_t length = stamp_length(tunnel_.encapsulation);
     write_stamp(header - length, tunnel_.encapsulation, stamp_, inner_version_);
-    batch_.add(sink_, tunnel_, instance_, {header - length, length + header_length}, true, payload);
+    batch_.add(sink_, tunnel_, visit_, {header - length, length + header_length}, true, payload);
+    segments_++;
+    bytes_ += header_length + payload.length;
   }
+  uint32_t segments() const { return segments_; }
+  uint64_t bytes() const { return bytes_; }  // without stamps
 
  private:
   Sink& sink_;
   DatagramBatch& batch_;
   const Tunnel& tunnel_;
   const Stamp& stamp_;
-  const uint16_t instance_;
+  uint32_t segments_ = 0;
+  uint64_t bytes_ = 0;
+  const DatagramBatch::Visit visit_;
   const uint8_t inner_version_;
 };
 
 }  // namespace
 
-void Pipeline::prepare_capture(Context& c, Prepared& prepared) {
+void Pipeline::prepare_capture(PortId port, const Frame& frame, Prepared& prepared) {
   Packet& packet = prepared.packet;
   prepared.indexed = false;
-  parse_frame(c.frame, packet);
+  parse_frame(frame, packet);
   if (packet.verdict != Packet::Verdict::steer) return;
-  const uint16_t capture = uint16_t((c.port - 1) / 2);
+  const uint16_t capture = uint16_t((port - 1) / 2);
   auto complete = [&](Tuple& t) {
     t.capture = capture;
     t.tenant = program_->captures[capture].tenant;
-    t.direction = direction_of(c.port);
+    t.direction = direction_of(port);
     t.vlan_outer = packet.outer_tci & 0xfff;
     t.vlan_inner = packet.inner_tci & 0xfff;
   };
   complete(packet.tuple);
   if (packet.icmp_error) complete(packet.icmp_tuple);
-  prepared.index(*program_);
+  prepared.key = flow_key(packet.tuple);
+  prepared.indexed = true;
 }
 
 void Pipeline::from_capture(Context& c, Prepared& prepared) {
   Packet& packet = prepared.packet;
-  if (packet.verdict == Packet::Verdict::cross) return cross(c, packet.cross);
+  if (packet.verdict == Packet::Verdict::cross) {
+    if (!program_->virtual_addresses.empty() && answer_for_virtual(c, packet)) return;
+    return cross(c, packet.cross);
+  }
   if (packet.verdict == Packet::Verdict::malformed) return counters_.drop(packet.drop);
   if (!packet.fragment) return steer(c, prepared);
 
@@ -90,14 +89,15 @@ void Pipeline::from_capture(Context& c, Prepared& prepared) {
 // Fragments that came before their first one follow it now, in the order they came.
 void Pipeline::release_held(Context& c, const FragmentKey& key) {
   FragmentTable::Held held;
-  while (fragments_.held()) {
+  // Where its first one has been forgotten meanwhile, a fragment is held once more: it must not be taken again for ever.
+  for (uint32_t i = 0; i < FragmentTable::kHeldFrames && fragments_.held(); i++) {
     uint8_t* room = c.sink.scratch(FragmentTable::kHeldHeadroom + FragmentTable::kHeldBytes);
     if (!fragments_.take(key, held, room)) return;
     Frame frame{room + FragmentTable::kHeldHeadroom, held.length, held.length, FragmentTable::kHeldHeadroom, {}, held.offload_unknown};
     Context again{c.now_ns, held.port, frame, c.sink};
     Prepared prepared;
-    prepare_capture(again, prepared);
-    from_capture(again, prepared);
+    prepare_capture(held.port, frame, prepared);
+    from_capture(again, prepared);  // which hashes, as for any fragment
   }
 }
 
@@ -107,6 +107,17 @@ void Pipeline::cross(Context& c, CrossReason reason) {
   counters_.crossed_by[size_t(reason)]++;
   const Piece piece{c.frame.bytes, c.frame.length};
   c.sink.emit({peer_of(c.port), c.frame.offload, {&piece, 1}});
+}
+
+bool Pipeline::answer_for_virtual(Context& c, const Packet& packet) {
+  if (c.frame.length < c.frame.wire_length) return false;
+  uint8_t* out = c.sink.scratch(kLongestNeighbourAnswer);
+  const uint32_t length = answer_neighbour(*program_, packet, c.frame, out);
+  if (length == 0) return false;
+  counters_.neighbour_answers++;
+  const Piece piece{out, length};
+  c.sink.emit({c.port, {}, {&piece, 1}});
+  return true;
 }
 
 void Pipeline::steer(Context& c, Prepared& prepared) {
@@ -120,7 +131,8 @@ void Pipeline::steer(Context& c, Prepared& prepared) {
   }
   if (!flow || streams_.over(flow, packet, c.now_ns)) flow = streams_.open(packet.tuple, prepared.key, prepared.hash, c.now_ns, flow);
   if (!flow) return counters_.drop(DropReason::flow_table_full);
-  const bool answer = packet.tuple.direction != flow->opened;
+  flow = streams_.up_to_date(flow, prepared.hash);
+  bool answer = packet.tuple.direction != flow->opened;
   streams_.seen(flow, packet, answer, c.now_ns);
   if (flow->policy != kNoPolicy) {
     counters_.policies[flow->policy].packets++;
@@ -134,30 +146,66 @@ void Pipeline::steer(Context& c, Prepared& prepared) {
   if (!path) return counters_.drop(DropReason::return_unknown_path);
   counters_.chains[path->chain].packets++;
   counters_.chains[path->chain].bytes.add(packet.ip_length());
+  if (path->deliver) {
+    // Both ends may be on either side of the capture: who sent it tells, or whose stream an ICMP error quotes.
+    answer = packet.tuple.swapped() == flow->opener_is_a;
+    if (answer) {
+      clamp(c, packet, *path);
+      return cross(c, CrossReason::delivered_answer);
+    }
+  }
   const StreamTable::Stop stop = streams_.next_stop(flow, route, *path, 0, answer);
   if (stop.kind == StreamTable::Stop::Kind::drop) return counters_.drop(stop.reason);
   if (stop.kind == StreamTable::Stop::Kind::end) return cross(c, CrossReason::empty_chain);
 
-  const Instance& instance = *stop.instance;
-  const std::optional<Address>& source = instance.address.is_ipv4() ? program_->underlay_ipv4 : program_->underlay_ipv6;
-  if (!source) return counters_.drop(DropReason::no_underlay_address);
   remember_link(flow, packet);
+  clamp(c, packet, *path);
+  to_instance(c, packet, flow, *path, stop, answer, path->proxy_mtu);
+}
 
-  const Tunnel tunnel{&*source, &instance.address, &program_->underlay_mac, &instance.mac, flow->code, path->encapsulation, dscp_of(packet)};
-  const Stamp stamp{packet.tuple.tenant, flow->key.vlans, path->spi(answer), uint8_t(kNshFirstIndex - stop.step), kNshFirstTtl, answer, flow->code};
-  const uint32_t limit = inner_limit(*program_, path->encapsulation, tunnel.ipv6(), packet.ip);
-  if (packet.ip_protocol == kIpTcp && (packet.tcp_flags & Tcp::kSyn) && !packet.fragment && program_->mss_clamp) {
-    // Any instance of the chain may be reached over IPv6, so the clamp reckons with its longer header where there is a choice.
-    const uint32_t worst = inner_limit(*program_, path->encapsulation, program_->underlay_ipv6.has_value(), packet.ip);
-    const uint32_t headers = (packet.version == 4 ? kIpv4Header : kIpv6Header) + kTcpHeader;
-    if (worst > headers) clamp_mss(packet, c.frame, uint16_t(worst - headers));
+// Any instance of the path may be the narrowest.
+void Pipeline::clamp(Context& c, const Packet& packet, const Path& path) {
+  if (packet.ip_protocol != kIpTcp || !(packet.tcp_flags & Tcp::kSyn) || packet.fragment || !program_->mss_clamp) return;
+  const uint32_t limit = path_limit(path, packet.ip);
+  const uint32_t headers = (packet.version == 4 ? kIpv4Header : kIpv6Header) + kTcpHeader;
+  if (limit > headers) clamp_mss(packet, c.frame, uint16_t(std::min<uint32_t>(limit - headers, 65535)));
+}
+
+void Pipeline::to_instance(Context& c, const Packet& packet, Flow* flow, const Path& path, const StreamTable::Stop& stop, bool answer, uint32_t limit) {
+  const Instance& instance = *stop.instance;
+  if (instance.proxied()) {
+    if (path.stamped) limit = std::min(limit, path_limit(path, packet.ip));
+    if (!to_proxied(c, packet, flow, stop, answer, limit)) answer_too_big(c, packet, limit);
+    return;
   }
+  const Underlay& underlay = program_->underlay(instance);
+  const std::optional<Address>& source = underlay.own(instance.address.is_ipv4());
+  if (!source) return counters_.drop(DropReason::no_underlay_address);
 
-  Stamper stamper(c.sink, batch_, tunnel, instance.id, stamp, packet.version);
-  const SegmentRequest request{path->encapsulation == Encapsulation::nsh ? 0 : packet.ip, limit,
-                               tunnel.outer_length() + stamp_length(path->encapsulation), true};
+  const Tunnel tunnel{&*source, &instance.address, &underlay.mac, &instance.mac, flow->code, path.encapsulation, dscp_of(packet), program_->underlay_port(instance.underlay)};
+  const Stamp stamp{flow->key.tenant(), flow->key.vlans, path.spi(answer), uint8_t(kNshFirstIndex - stop.step), kNshFirstTtl, answer, flow->code};
+  // What the first instance could take and a later one could not would be lost on its way.
+  limit = std::min(limit, inner_limit(path.outer_room, path.encapsulation, packet.ip));
+
+  Stamper stamper(c.sink, batch_, tunnel, {instance.id, stop.hop}, stamp, packet.version);
+  const SegmentRequest request{path.encapsulation == Encapsulation::nsh ? 0 : packet.ip, limit,
+                               tunnel.outer_length() + stamp_length(path.encapsulation), true};
   switch (segment(packet, c.frame, request, c.sink, stamper)) {
-    case SegmentResult::ok: return;
+    case SegmentResult::ok:
+      if (stamper.segments() == 0) return counters_.drop(DropReason::bad_transport);  // a super-frame of nothing
+      counters_.cut.add(stamper.segments() - 1);
+      // A datagram that was fragmented here comes back in pieces, of which only the first has ports.
+      if (stamper.segments() > 1 && packet.ip_protocol != kIpTcp && !packet.fragment && !packet.icmp_error && c.frame.offload.gso() == Offload::kGsoNone) {
+        Packet piece = packet;
+        piece.first_fragment = true;
+        piece.fragment_id = Ipv4::identification(packet.bytes + packet.ip);
+        piece.tuple.direction = travel_of(*flow, answer);
+        FragmentKey key;
+        complete_fragment(c, piece, key);
+        fragments_.remember(key, {packet.tuple.source_port, packet.tuple.destination_port}, c.now_ns);
+      }
+      if (stop.final) counters_.hand_over(path.chain, instance.id, stamper.segments(), stamper.bytes() - uint64_t(stamper.segments()) * (packet.ip - request.from));
+      return;
     case SegmentResult::unsupported: return counters_.drop(DropReason::unsupported_offload);
     case SegmentResult::corrupt: return counters_.drop(DropReason::bad_transport);
     case SegmentResult::too_big:
@@ -170,6 +218,7 @@ void Pipeline::steer(Context& c, Prepared& prepared) {
 // destination: a bump in the wire has no address of its own there. At most 100 a second, never about an ICMP error.
 void Pipeline::answer_too_big(Context& c, const Packet& p, uint32_t mtu) {
   constexpr uint64_t kCostNs = 10'000'000, kBurstNs = 200'000'000;
+  if (!program_->is_capture_port(c.port)) return;  // on its way: only where it came from can it be answered
   if (p.icmp_error || c.frame.length < c.frame.wire_length || mtu < 68) return;
   if (icmp_allowance_ns_ + kBurstNs < c.now_ns) icmp_allowance_ns_ = c.now_ns - kBurstNs;
   if (icmp_allowance_ns_ + kCostNs > c.now_ns) return;

@@ -2,10 +2,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "engine/link.h"
 #include "engine/pipeline.h"
+#include "wire/ethernet.h"
+#include "wire/ip.h"
+#include "wire/transport.h"
 
 namespace weir {
-
 // The stamp and the packet behind it. `stamp.refused` and `packet.verdict` say what is wrong with them.
 bool Pipeline::read_datagram(const StampedFrame& outer, uint8_t* datagram, uint32_t length, ReturnedStamp& stamp, Packet& packet) {
   packet.verdict = Packet::Verdict::malformed;
@@ -30,23 +33,29 @@ bool Pipeline::read_datagram(const StampedFrame& outer, uint8_t* datagram, uint3
   return true;
 }
 
-void Pipeline::prepare_return(Context& c, Prepared& prepared) {
+void Pipeline::prepare_return(const Frame& frame, Prepared& prepared) {
   prepared.indexed = false;
-  prepared.outer = read_outer(c.frame);
+  prepared.outer = read_outer(frame);
   if (prepared.outer.result != StampedFrame::Result::ok) return;
   const uint32_t length = prepared.outer.payload_end - prepared.outer.payload;
-  const bool batch = c.frame.offload.gso() == Offload::kGsoUdp && c.frame.offload.gso_size > 0;
-  const uint32_t first = batch ? std::min<uint32_t>(c.frame.offload.gso_size, length) : length;
-  if (!read_datagram(prepared.outer, c.frame.bytes + prepared.outer.payload, first, prepared.stamp, prepared.packet)) return;
-  if (!prepared.packet.fragment) prepared.index(*program_);
+  const bool batch = frame.offload.gso() == Offload::kGsoUdp && frame.offload.gso_size > 0;
+  const uint32_t first = batch ? std::min<uint32_t>(frame.offload.gso_size, length) : length;
+  if (!read_datagram(prepared.outer, frame.bytes + prepared.outer.payload, first, prepared.stamp, prepared.packet)) return;
+  if (!prepared.packet.fragment) prepared.index_by(prepared.stamp.code);
 }
 
 void Pipeline::from_underlay(Context& c, Prepared& prepared) {
   const StampedFrame& outer = prepared.outer;
-  if (outer.result == StampedFrame::Result::not_ours) return counters_.ignored++;
-  const std::optional<Address>& own = outer.destination.is_ipv4() ? program_->underlay_ipv4 : program_->underlay_ipv6;
+  if (outer.result == StampedFrame::Result::not_ours) {
+    if (!note_unreachable(c)) counters_.ignored++;
+    return;
+  }
+  const std::optional<Address>& own = program_->underlays[program_->underlay_of(c.port)].own(outer.destination.is_ipv4());
   if (!own || *own != outer.destination) return counters_.ignored++;
-  if (outer.result == StampedFrame::Result::malformed) return counters_.drop(DropReason::return_malformed);
+  if (outer.result == StampedFrame::Result::malformed) {
+    counters_.returned.add(c.frame.length);
+    return counters_.drop(DropReason::return_malformed);
+  }
 
   const uint32_t total = outer.payload_end - outer.payload;
   // One frame of many datagrams (UDP_L4) is split where it lies. The kernel has verified or made its checksum.
@@ -64,19 +73,40 @@ void Pipeline::from_underlay(Context& c, Prepared& prepared) {
     now.datagram = c.frame.bytes + outer.payload + done;
     now.length = std::min(size, total - done);
     counters_.returned.add(outer.payload + now.length);
+    Prepared& read = n & 1 ? second_ : prepared;
     if (n) {
-      prepared.indexed = false;
-      read_datagram(outer, now.datagram, now.length, prepared.stamp, prepared.packet);
+      read.indexed = false;
+      read_datagram(outer, now.datagram, now.length, read.stamp, read.packet);
     }
-    const bool good = judge(c, outer, prepared, before, now);
+    if (read.stamp.refused == DropReason::oam) {
+      if (probes_.answer(c.now_ns, *program_, c.port, outer.source, now.datagram, now.length, read.stamp.length)) {
+        counters_.probes_answered++;
+      } else {
+        counters_.drop(DropReason::oam);
+      }
+      before = nullptr;
+      continue;
+    }
+    const bool good = judge(c, outer, read, before, now);
     before = good ? &now : nullptr;
     if (!good) continue;
     if (now.stop.kind == StreamTable::Stop::Kind::instance) {
-      forward(c, outer, now);
+      now.stop.instance->proxied() ? unstamp(c, now) : forward(c, outer, now);
     } else {
       deliver(c, now);
     }
   }
+}
+
+bool Pipeline::note_unreachable(const Context& c) {
+  Address from, to;
+  if (!read_unreachable(c.frame, from, to)) return false;
+  const size_t underlay = program_->underlay_of(c.port);
+  const std::optional<Address>& own = program_->underlays[underlay].own(from.is_ipv4());
+  const Instance* instance = own && *own == from ? program_->instance_at(to) : nullptr;
+  if (!instance || instance->underlay != underlay) return false;
+  counters_.instances[instance->id].unreachable++;
+  return true;
 }
 
 Flow* Pipeline::stream_of(Context& c, Prepared& prepared) {
@@ -96,7 +126,9 @@ Flow* Pipeline::stream_of(Context& c, Prepared& prepared) {
         if (!complete_fragment(c, packet, key)) return nullptr;
       }
     }
-    if (!prepared.indexed) prepared.index(*program_);
+    if (!prepared.indexed) prepared.index_by(prepared.stamp.code);
+    if (Flow* flow = streams_.find(prepared.key, prepared.hash)) return flow;
+    prepared.index(*program_);  // there was no stamp, or its code was wrong, or the entry was just being moved
     if (Flow* flow = streams_.find_surely(prepared.key, prepared.hash)) return flow;
   }
   return nullptr;
@@ -108,59 +140,108 @@ bool Pipeline::judge(Context& c, const StampedFrame& outer, Prepared& prepared, 
     return false;
   };
   const ReturnedStamp& stamp = prepared.stamp;
-  now.stamp = stamp;
+  now.read = &prepared;
   if (stamp.refused) return refuse(*stamp.refused);
   now.answer = stamp.spi & 1;
+  // What comes back behind Geneve has the header of some packet of its stream, not always of the latest one or one of this
+  // direction: appliances keep one for each flow. So only what is the same for all of them counts, and the rest is told by the
+  // instance and the inner packet.
+  const bool remembered = outer.encapsulation == Encapsulation::geneve;
   // Another worker may have sent this by a program that is newer than ours.
+  const size_t underlay = program_->underlay_of(c.port);
   const Path* path = program_->path(stamp.spi / 2);
   const Instance* from = program_->instance_at(outer.source);
-  if ((!path || !from) && program_.refresh()) {
+  if ((!path || !from || from->underlay != underlay) && program_.refresh()) {
     path = program_->path(stamp.spi / 2);
     from = program_->instance_at(outer.source);
   }
-  if (!path || path->encapsulation != outer.encapsulation) return refuse(DropReason::return_unknown_path);
-  if (stamp.step > path->hops()) return refuse(DropReason::return_bad_index);
-  if (!from || from->service != path->services[path->position(stamp.step - 1, now.answer)]) return refuse(DropReason::return_wrong_instance);
+  if (!remembered) {
+    if (!path || path->encapsulation != outer.encapsulation) return refuse(DropReason::return_unknown_path);
+    if (stamp.step > path->hops()) return refuse(DropReason::return_bad_index);
+    if (!from || from->service != path->services[path->position(stamp.step - 1, now.answer)]) return refuse(DropReason::return_wrong_instance);
+  } else if (!from) {
+    return refuse(DropReason::return_wrong_instance);
+  }
+  if (from->underlay != underlay) return refuse(DropReason::return_wrong_underlay);
   counters_.instances[from->id].received.add(now.length);
   if (program_->capture_of_tenant(stamp.tenant) < 0) return refuse(DropReason::return_unknown_stream);
   Packet& packet = prepared.packet;
   if (packet.verdict != Packet::Verdict::steer) return refuse(DropReason::return_malformed);
 
   // The datagram behind one of the same stream needs no looking up of its own.
-  const bool known = before && stamp.same(before->stamp) && !packet.fragment && !before->packet.fragment && !packet.icmp_error &&
-                     !before->packet.icmp_error && packet.tuple.same_stream(before->packet.tuple);
+  const Packet* last = before ? &before->read->packet : nullptr;
+  const bool known = last && stamp.same(before->read->stamp) && !packet.fragment && !last->fragment && !packet.icmp_error &&
+                     !last->icmp_error && packet.tuple.same_stream(last->tuple);
   if (known) {
     now.flow = before->flow;
     now.stop = before->stop;
+    now.answer = before->answer;
+    now.path = before->path;
   } else {
     now.flow = stream_of(c, prepared);
-    if (!now.flow || now.flow->action != Action::chain) return refuse(DropReason::return_unknown_stream);
+    // One that has been taken off its chain meanwhile may still have packets on their way.
+    if (!now.flow || now.flow->action == Action::drop) return refuse(DropReason::return_unknown_stream);
     if (now.flow->code != stamp.code) return refuse(DropReason::return_wrong_code);
-    path = program_->path(stamp.spi / 2);  // the stream may have brought a newer program with it
-    if (!path) return refuse(DropReason::return_unknown_path);
-    now.stop = streams_.next_stop(now.flow, streams_.table().route(now.flow), *path, stamp.step, now.answer);
+    uint32_t step = stamp.step;
+    if (remembered) {
+      const StreamTable::Visit visit = streams_.visit(now.flow, *from);
+      if (visit.path) {
+        if (visit.path->encapsulation != outer.encapsulation) return refuse(DropReason::return_wrong_instance);
+        path = visit.path;
+        now.answer = turns_back(*now.flow) ? stamp.spi & 1 : is_answer(*now.flow, packet.tuple);
+        step = path->position(visit.position, now.answer) + 1;
+      } else {
+        // Its stream may have been taken off the chain meanwhile: then the header has to do.
+        if (now.flow->action == Action::chain) return refuse(DropReason::return_wrong_instance);
+        path = program_->path(stamp.spi / 2);
+        if (!path || path->encapsulation != outer.encapsulation || step == 0 || step > path->hops() || from->service != path->services[path->position(step - 1, now.answer)])
+          return refuse(DropReason::return_wrong_instance);
+      }
+    } else {
+      path = program_->path(stamp.spi / 2);  // the stream may have brought a newer program with it
+      if (!path) return refuse(DropReason::return_unknown_path);
+    }
+    now.path = path;
+    if (step > 0 && program_->service(from->service)->primary) streams_.learn(now.flow, *path, path->position(step - 1, now.answer), *from);
+    // What an instance keeps it does not send back, and its answers do not come this way.
+    if (path->deliver && (now.answer || path->ends_at(step - 1))) return refuse(DropReason::return_delivered);
+    now.stop = streams_.next_stop(now.flow, streams_.table().route(now.flow), *path, step, now.answer);
     if (now.stop.kind == StreamTable::Stop::Kind::drop) return refuse(now.stop.reason);
     // Stamps of unusual length can be delivered, but not rewritten.
-    if (now.stop.kind == StreamTable::Stop::Kind::instance && outer.encapsulation == Encapsulation::geneve && stamp.length != kGeneveStamp)
+    if (now.stop.kind == StreamTable::Stop::Kind::instance && !now.stop.instance->proxied() && outer.encapsulation == Encapsulation::geneve &&
+        stamp.length != kGeneveStamp)
       return refuse(DropReason::return_malformed);
   }
-  now.packet = packet;
   return true;
+}
+
+// On to an instance that knows nothing of stamps. What was before the packet is free for its new header.
+void Pipeline::unstamp(Context& c, const Returned& r) {
+  const Packet& packet = r.read->packet;
+  Frame inner{packet.bytes, packet.end, packet.end, r.read->stamp.length, {}, false};
+  Context again{c.now_ns, c.port, inner, c.sink};
+  to_proxied(again, packet, r.flow, r.stop, r.answer, 65535);
 }
 
 // On to the next instance: the stamp is changed where it lies, the outer headers are new.
 void Pipeline::forward(Context& c, const StampedFrame& outer, const Returned& r) {
   const Instance& to = *r.stop.instance;
-  const std::optional<Address>& source = to.address.is_ipv4() ? program_->underlay_ipv4 : program_->underlay_ipv6;
+  const Underlay& underlay = program_->underlay(to);
+  const std::optional<Address>& source = underlay.own(to.address.is_ipv4());
   if (!source) return counters_.drop(DropReason::no_underlay_address);
-  advance_stamp(r.datagram, outer.encapsulation, r.stamp, r.stop.step);
-  const uint8_t* ip = r.packet.bytes + r.packet.ip;
-  const uint8_t dscp = uint8_t((r.packet.version == 4 ? ip[1] : load16(ip) >> 4 & 255) >> 2);
-  const Tunnel tunnel{&*source, &to.address, &program_->underlay_mac, &to.mac, r.stamp.code, outer.encapsulation, dscp};
+  const ReturnedStamp& stamp = r.read->stamp;
+  const Packet& packet = r.read->packet;
+  advance_stamp(r.datagram, outer.encapsulation, stamp, r.path->spi(r.answer), r.stop.step);
+  const uint8_t* ip = packet.bytes + packet.ip;
+  const uint8_t dscp = uint8_t((packet.version == 4 ? ip[1] : load16(ip) >> 4 & 255) >> 2);
+  const Tunnel tunnel{&*source, &to.address, &underlay.mac, &to.mac, stamp.code, outer.encapsulation, dscp, program_->underlay_port(to.underlay)};
+  // An instance made it longer, or has come on a narrower underlay since it set out.
+  if (tunnel.outer_length() - kEthernetHeader + r.length > underlay.mtu) return counters_.drop(DropReason::too_big);
   // What begins its frame has room for new headers right before it; with any other, its neighbour is there, which may still wait
   // to be sent.
   const bool room = r.datagram == c.frame.bytes + outer.payload && outer.payload + c.frame.headroom >= tunnel.outer_length();
-  batch_.add(c.sink, tunnel, to.id, {r.datagram, r.length}, room, {});
+  batch_.add(c.sink, tunnel, {to.id, r.stop.hop}, {r.datagram, r.length}, room, {});
+  if (r.stop.final) counters_.hand_over(r.path->chain, to.id, 1, packet.ip_length());
 }
 
 }  // namespace weir

@@ -19,6 +19,7 @@ class ProgramCell {
   // The program must have passed Program::check(). Programs before it are kept until collect().
   void install(Handle program) {
     std::lock_guard lock(lock_);
+    number_moves(*program);
     former_.push_back(std::move(current_));
     current_ = std::move(program);
     sequence_.fetch_add(1, std::memory_order_release);
@@ -37,6 +38,16 @@ class ProgramCell {
   }
 
  private:
+  // What the program before had keeps its number.
+  void number_moves(const Program& next) {
+    auto old = current_->moves.begin();
+    for (Move& move : next.moves) {
+      while (old != current_->moves.end() && old->policy < move.policy) ++old;
+      const bool known = old != current_->moves.end() && old->policy == move.policy && old->generation == move.generation;
+      move.sequence = known ? old->sequence : sequence_.load(std::memory_order_relaxed) + 1;
+    }
+  }
+
   mutable std::mutex lock_;
   Handle current_;
   std::vector<Handle> former_;

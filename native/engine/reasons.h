@@ -21,7 +21,7 @@ enum class DropReason : uint8_t {
   no_instance,          // fail: closed and nobody up
   held,                 // on_failure: hold and the stream's instance is down
   too_big,              // does not fit the underlay; the sender was told where that is possible
-  no_underlay_address,  // instance and tunnel source are of different address families
+  no_underlay_address,  // its underlay has no address of the instance's family
   return_malformed,     // outer headers or stamp unreadable
   return_checksum,
   return_unknown_path,
@@ -31,6 +31,15 @@ enum class DropReason : uint8_t {
   return_wrong_code,
   ttl_expired,          // NSH TTL
   oam,                  // O bit: a probe, not a packet
+  // From an instance that knows nothing of stamps:
+  proxy_link,           // ARP, neighbour discovery, STP, LLDP, redirects …: what it says on its own link
+  proxy_unknown,        // on a port or VLAN that no instance is attached to
+  proxy_no_stream,      // of no live stream that is with this instance: it opened a connection of its own
+  proxy_wrong_side,     // came out of the side that its stream goes in by
+  proxy_ambiguous,      // streams of two captures or VLANs with the same addresses and ports are with it
+  proxy_overflow,       // more different VLANs than can be remembered
+  return_delivered,     // from an instance that ends the chain: it was to keep it
+  return_wrong_underlay,  // by another underlay than the one that its instance is reached on
   count_
 };
 
@@ -38,7 +47,8 @@ inline constexpr std::array<std::string_view, size_t(DropReason::count_)> kDropR
     "runt", "truncated", "bad_ip_header", "bad_ip_length", "bad_extension", "bad_transport", "fragment_orphan",
     "fragment_overflow", "unsupported_offload", "flow_table_full", "policy", "no_instance", "held", "too_big", "no_underlay_address",
     "return_malformed", "return_checksum", "return_unknown_path", "return_bad_index", "return_wrong_instance",
-    "return_unknown_stream", "return_wrong_code", "ttl_expired", "oam"};
+    "return_unknown_stream", "return_wrong_code", "ttl_expired", "oam", "proxy_link", "proxy_unknown", "proxy_no_stream", "proxy_wrong_side",
+    "proxy_ambiguous", "proxy_overflow", "return_delivered", "return_wrong_underlay"};
 
 enum class CrossReason : uint8_t {
   not_ip,               // ARP, LLDP, MPLS, …
@@ -47,10 +57,12 @@ enum class CrossReason : uint8_t {
   policy,               // action: pass
   default_pass,
   empty_chain,          // a chain of no hops, or every hop failed open
+  delivered_answer,     // the answer of an instance that ends a chain
   count_
 };
 
 inline constexpr std::array<std::string_view, size_t(CrossReason::count_)> kCrossReasonNames = {
-    "not_ip", "neighbour_discovery", "other_protocol", "policy", "default_pass", "empty_chain"};
+    "not_ip", "neighbour_discovery", "other_protocol", "policy", "default_pass", "empty_chain",
+    "delivered_answer"};
 
 }  // namespace weir

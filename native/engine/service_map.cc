@@ -36,9 +36,9 @@ uint32_t negative_log2(uint32_t h) {
   return (32u << 24) - ((exponent << 24) + fraction);
 }
 
-uint64_t rendezvous_score(uint32_t code, const Instance& instance) {
-  const uint32_t h = mix(mix(code ^ instance.seed[0]) + instance.seed[1]);
-  return (uint64_t(negative_log2(h)) << 16) / instance.weight;
+uint64_t rendezvous_score(uint32_t code, const uint32_t (&seed)[2], uint32_t weight) {
+  const uint32_t h = mix(mix(code ^ seed[0]) + seed[1]);
+  return (uint64_t(negative_log2(h)) << 16) / weight;
 }
 
 uint32_t rank_instances(const Program& program, const Service& service, uint32_t code, bool (*usable)(const Instance&),
@@ -71,6 +71,11 @@ uint16_t choose_instance(const Program& program, const Service& service, uint32_
   uint16_t id = kNoInstance;
   rank_instances(program, service, code, [](const Instance& i) { return i.usable_for_new(); }, {&id, 1});
   return id;
+}
+
+uint16_t choose_member(const Program& program, const Path& path, uint32_t position, uint32_t code) {
+  const Member* best = first_member(path.members[position], code, [&](const Member& m) -> const uint32_t(&)[2] { return program.instances[m.instance].seed; });
+  return best ? program.instances[best->instance].id : kNoInstance;
 }
 
 }  // namespace weir

@@ -9,6 +9,8 @@ namespace weir {
 
 namespace {
 
+bool is_stamp_port(uint16_t port) { return port == kVxlanGpePort || port == kGenevePort; }
+
 // Everything but the UDP checksum, which stays zero. Returns the UDP header.
 uint8_t* write_headers(uint8_t* p, const Tunnel& tunnel, uint32_t length) {
   std::memcpy(p, tunnel.destination_mac->bytes.data(), 6);
@@ -104,6 +106,7 @@ ReturnedStamp read_returned_stamp(const uint8_t* p, uint32_t length, Encapsulati
   if (encapsulation == Encapsulation::nsh) {
     const std::optional<NshStamp> stamp = read_nsh(p, length);
     if (!stamp) return refused(DropReason::return_malformed);
+    r.length = stamp->length;
     if (stamp->oam) return refused(DropReason::oam);
     if (stamp->ttl <= 1) return refused(DropReason::ttl_expired);
     r.ethernet = stamp->next_protocol == kNshProtocolEthernet;
@@ -111,7 +114,6 @@ ReturnedStamp read_returned_stamp(const uint8_t* p, uint32_t length, Encapsulati
       return refused(DropReason::return_malformed);
     if (stamp->si == kNshFirstIndex) return refused(DropReason::return_bad_index);
     r.spi = stamp->spi;
-    r.length = stamp->length;
     r.code = stamp->code;
     r.tenant = stamp->vni;
     r.ttl = uint8_t(stamp->ttl - 1);
@@ -119,9 +121,10 @@ ReturnedStamp read_returned_stamp(const uint8_t* p, uint32_t length, Encapsulati
   } else {
     const std::optional<GeneveStamp> stamp = read_geneve(p, length);
     if (!stamp || (stamp->protocol != kEtherIpv4 && stamp->protocol != kEtherIpv6)) return refused(DropReason::return_malformed);
+    r.length = stamp->length;
+    if (stamp->oam) return refused(DropReason::oam);
     if (stamp->endpoint >> 48 || stamp->attachment >> 40) return refused(DropReason::return_malformed);
     r.spi = uint32_t(stamp->attachment >> 16) & 0xffffff;
-    r.length = stamp->length;
     r.code = stamp->cookie;
     r.tenant = uint32_t(stamp->endpoint) & 0xffffff;
     r.vlans = uint32_t(stamp->endpoint >> 24);
@@ -130,7 +133,7 @@ ReturnedStamp read_returned_stamp(const uint8_t* p, uint32_t length, Encapsulati
   return r;
 }
 
-void advance_stamp(uint8_t* p, Encapsulation encapsulation, const ReturnedStamp& read, uint32_t step) {
+void advance_stamp(uint8_t* p, Encapsulation encapsulation, const ReturnedStamp& read, uint32_t spi, uint32_t step) {
   const uint8_t si = uint8_t(kNshFirstIndex - step);
   if (encapsulation == Encapsulation::nsh) {
     store16(p + kNshTtlWord, uint16_t((load16(p + kNshTtlWord) & 0xf03f) | read.ttl << 6));
@@ -138,9 +141,37 @@ void advance_stamp(uint8_t* p, Encapsulation encapsulation, const ReturnedStamp&
   } else {
     write_geneve(p, {.protocol = load16(p + 2),
                      .endpoint = geneve_endpoint(read.tenant, read.vlans),
-                     .attachment = geneve_attachment(read.spi, si, read.spi & 1),
+                     .attachment = geneve_attachment(spi, si, spi & 1),
                      .cookie = read.code});
   }
+}
+
+bool read_unreachable(const Frame& frame, Address& from, Address& to) {
+  if (frame.length < kEthernetHeader + kIpv4Header) return false;
+  const uint8_t* ip = frame.bytes + kEthernetHeader;
+  const uint16_t type = load16(frame.bytes + 12);
+  if (type == kEtherIpv4) {
+    const uint32_t header = Ipv4::header_length(ip), quoted = header + kIcmpHeader;
+    if (header < kIpv4Header || Ipv4::protocol(ip) != kIpIcmp || frame.length < kEthernetHeader + quoted + kIpv4Header + kUdpHeader) return false;
+    const uint8_t *icmp = ip + header, *q = ip + quoted;
+    constexpr uint8_t kUnreachable = 3, kFragmentationNeeded = 4;
+    if (icmp[0] != kUnreachable || icmp[1] == kFragmentationNeeded || q[0] != 0x45 || Ipv4::protocol(q) != kIpUdp) return false;
+    from = Address::from_ipv4(q + 12);
+    to = Address::from_ipv4(q + 16);
+    if (!is_stamp_port(load16(q + kIpv4Header + 2))) return false;
+  } else if (type == kEtherIpv6) {
+    constexpr uint32_t kQuoted = kIpv6Header + kIcmpHeader;
+    if (frame.length < kEthernetHeader + kQuoted + kIpv6Header + kUdpHeader || Ipv6::next_header(ip) != kIpIcmp6) return false;
+    const uint8_t *icmp = ip + kIpv6Header, *q = ip + kQuoted;
+    constexpr uint8_t kUnreachable = 1;
+    if (icmp[0] != kUnreachable || q[0] >> 4 != 6 || Ipv6::next_header(q) != kIpUdp) return false;
+    from = Address::from_ipv6(q + 8);
+    to = Address::from_ipv6(q + 24);
+    if (!is_stamp_port(load16(q + kIpv6Header + 2))) return false;
+  } else {
+    return false;
+  }
+  return true;
 }
 
 StampedFrame read_outer(const Frame& frame) {
@@ -169,7 +200,8 @@ StampedFrame read_outer(const Frame& frame) {
     return s;
   }
   if (frame.length < s.udp + kUdpHeader) return s;
-  const uint16_t port = load16(p + s.udp + 2);
+  uint16_t port = load16(p + s.udp + 2);
+  if (port != kVxlanGpePort && port != kGenevePort) port = load16(p + s.udp);
   if (port != kVxlanGpePort && port != kGenevePort) return s;
   s.encapsulation = port == kVxlanGpePort ? Encapsulation::nsh : Encapsulation::geneve;
   const uint32_t length = load16(p + s.udp + 4);

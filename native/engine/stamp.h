@@ -24,6 +24,7 @@ struct Tunnel {
   uint32_t code;
   Encapsulation encapsulation;
   uint8_t dscp = 0;
+  PortId port = kUnderlayPort;  // the underlay's
 
   bool ipv6() const { return !destination->is_ipv4(); }
   uint32_t outer_length() const { return ipv6() ? kOuter6 : kOuter4; }
@@ -79,10 +80,11 @@ struct ReturnedStamp {
 };
 
 ReturnedStamp read_returned_stamp(const uint8_t* p, uint32_t length, Encapsulation encapsulation);
-// Makes a returned stamp the one for visit `step` of the same path, where it lies.
-void advance_stamp(uint8_t* p, Encapsulation encapsulation, const ReturnedStamp& read, uint32_t step);
+// Makes a returned stamp the one for visit `step` of the path, where it lies. (Behind NSH the path is the stamp's own.)
+void advance_stamp(uint8_t* p, Encapsulation encapsulation, const ReturnedStamp& read, uint32_t spi, uint32_t step);
 
-// A stamped datagram as it came from the underlay. Offsets count from the start of the frame.
+// A stamped datagram as it came from the underlay: with the ports that it went out with, or, from an appliance that answers as one
+// answers a datagram, with these swapped. Offsets count from the start of the frame.
 struct StampedFrame {
   enum class Result : uint8_t { ok, not_ours, malformed };
   Result result = Result::malformed;
@@ -94,6 +96,9 @@ struct StampedFrame {
 };
 
 StampedFrame read_outer(const Frame& frame);
+// Whether the frame is an ICMP "unreachable" that quotes a stamped packet, and whose: from `from` to `to`. A host answers so when
+// nobody holds the stamp's port there any more; a router, when it can't reach the host (RFC 792, RFC 4443).
+bool read_unreachable(const Frame& frame, Address& from, Address& to);
 // False if the UDP checksum is there and wrong. Not for frames of several datagrams.
 bool outer_checksum_ok(const Frame& frame, const StampedFrame& stamped);
 

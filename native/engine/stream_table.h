@@ -5,6 +5,7 @@
 #pragma once
 #include <cstdint>
 
+#include "engine/classifier.h"
 #include "engine/counters.h"
 #include "engine/decision.h"
 #include "engine/flow_table.h"
@@ -15,7 +16,9 @@ namespace weir {
 
 class StreamTable {
  public:
-  StreamTable(FlowTable& table, ProgramUse& program, Counters& counters) : table_(table), program_(program), counters_(counters) {}
+  // `alone`: no other worker has this flow table.
+  StreamTable(FlowTable& table, ProgramUse& program, Counters& counters, bool alone)
+      : table_(table), program_(program), counters_(counters), alone_(alone) {}
 
   // The live stream, or null. Takes up a newer program if the stream was decided by one.
   Flow* find(const FlowKey& key, uint64_t hash);
@@ -25,7 +28,12 @@ class StreamTable {
   bool over(const Flow* flow, const Packet& packet, uint64_t now_ns) const;
   // Opens a stream, in the place of `over` if that is not null. Another worker may have been faster: then it is that one's
   // stream. Null when the table has no entry to give.
-  Flow* open(const Tuple& tuple, const FlowKey& key, uint64_t hash, uint64_t now_ns, Flow* over);
+  Flow* open(Tuple tuple, const FlowKey& key, uint64_t hash, uint64_t now_ns, Flow* over);
+  // Streams of policies that were changed with `existing: move` are decided again, once for each such change. What counts from
+  // then on is the stream that it returns: one with another decision is another entry.
+  Flow* up_to_date(Flow* flow, uint64_t hash) {
+    return program_->moves.empty() || shared_load(flow->decided_by) == program_.sequence() ? flow : decide_again(flow, hash);
+  }
   // The stream's route; follows `moved_to`, keeping the instances of services that both paths have.
   Route route(Flow* flow);
   // Takes notice of one packet.
@@ -40,8 +48,21 @@ class StreamTable {
     const Instance* instance = nullptr;
     uint32_t step = 0;
     DropReason reason = DropReason::no_instance;
+    bool final = false;  // the instance keeps the packet
+    uint32_t hop = 0;  // hop_row()
   };
   Stop next_stop(Flow* flow, const Route& route, const Path& path, uint32_t step, bool answer);
+
+  // Where on its way a packet of this stream is while it is with an instance: which says nothing of it itself.
+  struct Visit {
+    const Path* path = nullptr;  // the stream's, or one that it was moved away from meanwhile; null: it is not with the instance
+    uint32_t position = 0;       // in chain order
+  };
+  Visit visit(const Flow* flow, const Instance& instance) const;
+  // A packet has come back from an instance that the primary of its service directed the stream to: from now on it goes there at once.
+  void learn(Flow* flow, const Path& path, uint32_t position, const Instance& from);
+  // An instance has ended the stream.
+  void reset(Flow* flow) { shared_store(flow->tcp, TcpState::closed); }
 
   Decision describe(const Tuple& tuple, uint64_t now_ns) const;
   FlowView view(const Flow& flow, uint64_t now_ns) const;
@@ -49,18 +70,36 @@ class StreamTable {
   const FlowTable& table() const { return table_; }
 
  private:
-  uint16_t pick(const Flow* flow, uint16_t service) const;
-  uint16_t pick(const FlowKey& key, uint32_t code, uint16_t service) const;
+  // Of the packet that opens a stream. Where it is the answer of an instance that ends a chain, seen before what it answers, the
+  // tuple is turned round.
+  Classification decide(Tuple& tuple) const;
+  uint16_t pick(const Flow* flow, const Path& path, uint32_t position) const { return pick(flow->key, flow->code, path, position); }
+  uint16_t pick(const FlowKey& key, uint32_t code, const Path& path, uint32_t position) const;
+  // Whether a pinned instance still serves streams of this path.
+  bool serves(const Flow* flow, const Instance& instance, const Path& path, uint32_t position) const;
   // These want the table's lock.
   void set_pin(Flow* flow, Route& route, uint32_t position, uint16_t instance);
+  Flow* enter(const Tuple& tuple, const FlowKey& key, uint64_t hash, uint64_t now_ns, const Classification& decision, const Path* path,
+              const uint16_t* chosen);
   void close(Flow* flow);
-  void follow(Flow* flow, const Path& from, const Path& to);
 
-  uint16_t repin(Flow* flow, const Path& own, uint32_t position, uint16_t refused, uint16_t service);
+  // Moves (stream_moves.cc). Packets may be on their way on a path that their stream has left: the instances of services that the
+  // new path lacks stay known behind the route's own pins, uncounted, as far as there is room.
+  struct FormerPins {
+    uint32_t count = 0;
+    uint16_t pins[kMaxHops];
+  };
+  void follow(Flow* flow, const Path& from, const Path& to);
+  Flow* decide_again(Flow* flow, uint64_t hash);
+  uint16_t known_pin(const Flow* flow, const Route& route, const Path& from, const Path& to, uint16_t service) const;
+  FormerPins pins_not_on(const Flow* flow, const Route& route, const Path& from, const Path& to) const;
+  void set_former(Flow* flow, Route& route, const Path& from, const Path& to, const FormerPins& former);
+  uint16_t repin(Flow* flow, const Path& own, uint32_t position, uint16_t refused);
 
   FlowTable& table_;
   ProgramUse& program_;
   Counters& counters_;
+  const bool alone_;
   uint64_t scanned_ns_ = 0;
   uint32_t scan_at_ = 0;
 };

@@ -1,62 +1,49 @@
-// Reading and writing captures by libpcap. Whatever its link type, a packet comes out as an Ethernet frame.
+// Reading captures. Whatever its link type, a packet comes out as an Ethernet frame. What PcapFile does not read, libpcap does:
+// pcapng, other link types, pipes.
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "engine/frame.h"
+#include "port/capture_record.h"
+#include "port/pcap_file.h"
 
 struct pcap;
-struct pcap_dumper;
 
 namespace weir {
 
 class CaptureReader {
  public:
-  // Empty string when it opened, else why not.
-  std::string open(const std::string& path);
+  CaptureReader() = default;
+  CaptureReader(const CaptureReader&) = delete;
+  CaptureReader& operator=(const CaptureReader&) = delete;
   ~CaptureReader();
 
-  enum class Next { frame, unusable, end, broken };
-  // The frame's memory is valid until the next call, with headroom before it.
-  Next next();
-  Frame& frame() { return frame_; }
-  uint64_t time_ns() const { return time_ns_; }
-  const std::string& error() const { return error_; }  // after `broken`
+  // Empty string when it opened, else why not.
+  std::string open(const std::string& path);
+  // Fills in as many records as there are at hand. Their memory is valid until the next call. 0: the end, or error() says why
+  // not.
+  uint32_t read(std::span<CaptureRecord> records);
+  const std::string& error() const { return plain_ ? plain_->error() : error_; }
   uint64_t bytes_read() const;
   uint64_t bytes_total() const { return bytes_total_; }
-  // For packets without an Ethernet header, which direction the capture itself names: 1 sent by its host, 0 received, -1 unknown.
-  int sent_by_host() const { return sent_by_host_; }
-  bool has_ethernet() const;
 
  private:
-  bool normalise(const uint8_t* packet, uint32_t length, uint32_t wire_length);
-  void build(uint16_t ethertype, const uint8_t* payload, uint32_t length, uint32_t wire_length);
+  bool next(CaptureRecord& record);
+  bool normalise(const uint8_t* packet, uint32_t length, uint32_t wire_length, CaptureRecord& record);
+  void build(uint16_t ethertype, const uint8_t* payload, uint32_t length, uint32_t wire_length, CaptureRecord& record);
+  uint8_t* room() { return buffer_.data() + used_ + kRecordHeadroom; }
 
+  std::unique_ptr<PcapFile> plain_;
   struct pcap* file_ = nullptr;
   int link_ = 0;
   bool swapped_ = false;
-  uint64_t bytes_total_ = 0, time_ns_ = 0;
-  std::vector<uint8_t> buffer_;
-  Frame frame_;
-  int sent_by_host_ = -1;
+  uint64_t bytes_total_ = 0;
+  std::vector<uint8_t> buffer_;  // libpcap gives one packet at a time: they are copied, each with room before it
+  uint32_t used_ = 0;
   std::string error_;
-};
-
-class CaptureWriter {
- public:
-  // Ethernet, nanoseconds. Empty string when it opened, else why not.
-  std::string open(const std::string& path);
-  ~CaptureWriter();
-  void write(uint64_t time_ns, const uint8_t* bytes, uint32_t length);
-  std::string close();
-
- private:
-  struct pcap* handle_ = nullptr;
-  struct pcap_dumper* dumper_ = nullptr;
-  std::string path_;
 };
 
 }  // namespace weir

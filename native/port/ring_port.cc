@@ -2,12 +2,11 @@
 
 #include <arpa/inet.h>
 #include <linux/filter.h>
-#include <linux/if_ether.h>
 #include <net/if.h>
 #include <poll.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -21,26 +20,53 @@
 namespace weir {
 namespace {
 
-// UDP over IPv4 (unfragmented, any options) or IPv6 (no extension headers) to port 4790 or 6081.
-sock_filter kStampedOnly[] = {
+// UDP over IPv4 (unfragmented, any options) or IPv6 (no extension headers) to or from port 4790 or 6081, and ICMP and ICMPv6
+// "unreachable" that quote a packet to such a port.
+constexpr sock_filter kStampedOnly[] = {
     BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 12),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kEtherIpv4, 0, 6),
-    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 23),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 0, 11),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kEtherIpv4, 0, 12),
     BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 20),
-    BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 9, 0),
+    BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 27, 0),
     BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
-    BPF_JUMP(BPF_JMP | BPF_JA, 4, 0, 0),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kEtherIpv6, 0, 6),
+    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 23),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 18, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 23),  // ICMP
+    BPF_STMT(BPF_LD | BPF_B | BPF_IND, 14),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 3, 0, 21),
+    BPF_STMT(BPF_LD | BPF_B | BPF_IND, 14 + 8 + 9),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 0, 19),
+    BPF_STMT(BPF_LD | BPF_H | BPF_IND, 14 + 8 + 20 + 2),
+    BPF_JUMP(BPF_JMP | BPF_JA, 15, 0, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kEtherIpv6, 0, 16),
     BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 20),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 0, 4),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 7, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 58, 0, 13),  // ICMPv6
+    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 14 + 40),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 11),
+    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 14 + 40 + 8 + 6),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 0, 9),
+    BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 14 + 40 + 8 + 40 + 2),
+    BPF_JUMP(BPF_JMP | BPF_JA, 5, 0, 0),
     BPF_STMT(BPF_LDX | BPF_W | BPF_IMM, 40),
-    BPF_STMT(BPF_LD | BPF_H | BPF_IND, 16),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kVxlanGpePort, 2, 0),
+    BPF_STMT(BPF_LD | BPF_H | BPF_IND, 14 + 2),  // UDP: destination port, source port
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kVxlanGpePort, 5, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kGenevePort, 4, 0),
+    BPF_STMT(BPF_LD | BPF_H | BPF_IND, 14),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kVxlanGpePort, 2, 0),  // the last port to look at
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kGenevePort, 1, 0),
     BPF_STMT(BPF_RET | BPF_K, 0),
     BPF_STMT(BPF_RET | BPF_K, 0x40000),
 };
+
+// A super-frame has up to 64 KiB and an Ethernet header with tags. Slots of short frames are no power of two: their headers
+// would all fall into the same few sets of the cache. Half of the memory is for those, by the number of which bursts come.
+constexpr uint32_t kShortSlot = 2112, kMiddleSlot = 16384, kLongSlot = 74896;
+
+std::array<RingShape, kRings> shapes_of(uint32_t megabytes) {
+  const uint32_t quarter = megabytes << 18;
+  constexpr uint32_t kShort = kShortSlot - PacketRing::kOverhead, kMiddle = kMiddleSlot - PacketRing::kOverhead;
+  return {{{0, kShort, kShortSlot, 2 * quarter / kShortSlot}, {kShort + 1, kMiddle, kMiddleSlot, quarter / kMiddleSlot}, {kMiddle + 1, UINT32_MAX, kLongSlot, quarter / kLongSlot}}};
+}
 
 }  // namespace
 
@@ -52,76 +78,64 @@ std::variant<std::unique_ptr<RingPort>, std::string> RingPort::open(const RingOp
 
 std::string RingPort::set_up(const RingOptions& options) {
   interface_ = options.interface;
-  auto failed = [&](const char* what) { return "interface " + interface_ + ": " + what + ": " + std::strerror(errno); };
   const unsigned index = if_nametoindex(interface_.c_str());
   if (!index) return "interface " + interface_ + ": there is no such interface";
-  // Protocol 0 takes nothing in until bind() names interface and protocol together.
-  fd_ = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-  if (fd_ < 0) return errno == EPERM ? "interface " + interface_ + ": a packet socket needs CAP_NET_RAW" : failed("socket");
-
-  const int version = TPACKET_V3, one = 1, reserve = kReserve;
-  if (setsockopt(fd_, SOL_PACKET, PACKET_VERSION, &version, sizeof version)) return failed("PACKET_VERSION");
-  if (setsockopt(fd_, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one)) return failed("PACKET_VNET_HDR");
-  if (setsockopt(fd_, SOL_PACKET, PACKET_RESERVE, &reserve, sizeof reserve)) return failed("PACKET_RESERVE");
-  if (setsockopt(fd_, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one)) return failed("PACKET_IGNORE_OUTGOING");
-  bypass_ = setsockopt(fd_, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one) == 0;  // only faster: do without where it is refused
-  // Until a socket has joined its fanout group it would get every frame of the interface: let it take none.
-  sock_filter none[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
-  const sock_fprog stamped{sizeof kStampedOnly / sizeof *kStampedOnly, kStampedOnly}, nothing{1, none};
-  if (options.fanout || options.stamped_only)
-    if (setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, options.fanout ? &nothing : &stamped, sizeof stamped)) return failed("SO_ATTACH_FILTER");
-
-  blocks_ = options.megabytes * ((1 << 20) / kBlockBytes);
-  tpacket_req3 ring{};
-  ring.tp_block_size = kBlockBytes;
-  ring.tp_block_nr = blocks_;
-  ring.tp_frame_size = 1 << 17;
-  ring.tp_frame_nr = ring.tp_block_size / ring.tp_frame_size * ring.tp_block_nr;
-  ring.tp_retire_blk_tov = 1;  // ms
-  if (setsockopt(fd_, SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring)) return failed("PACKET_RX_RING");
-  map_bytes_ = size_t(kBlockBytes) * blocks_;
-  void* map = mmap(nullptr, map_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
-  if (map == MAP_FAILED) return failed("mmap of the ring");
-  map_ = static_cast<uint8_t*>(map);
-
-  sockaddr_ll address{};
-  address.sll_family = AF_PACKET;
-  address.sll_protocol = htons(ETH_P_ALL);
-  address.sll_ifindex = int(index);
-  if (bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address)) return failed("bind");
-  packet_mreq promiscuous{};
-  promiscuous.mr_ifindex = int(index);
-  promiscuous.mr_type = PACKET_MR_PROMISC;
-  if (setsockopt(fd_, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promiscuous, sizeof promiscuous)) return failed("PACKET_ADD_MEMBERSHIP");
-
-  if (options.fanout) {
-    if (std::string error = join_fanout(options); !error.empty()) return error;
-    const int ignored = 0;
-    if (options.stamped_only ? setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, &stamped, sizeof stamped)
-                             : setsockopt(fd_, SOL_SOCKET, SO_DETACH_FILTER, &ignored, sizeof ignored))
-      return failed("SO_ATTACH_FILTER");
+  index_ = index;
+  const std::array<RingShape, kRings> shapes = shapes_of(options.megabytes);
+  for (uint32_t r = 0; r < kRings; r++) {
+    PacketRing::Place place{interface_.c_str(), index, {}, options.fanout, {}};
+    if (options.stamped_only) place.filter = kStampedOnly;
+    if (options.fanout_groups) place.group = (*options.fanout_groups)[r];
+    if (std::string error = rings_[r].open(place, shapes[r]); !error.empty()) return "interface " + interface_ + ": " + error;
+    descriptors_[r] = rings_[r].descriptor();
   }
+  fd_ = rings_[0].descriptor();
+  bypass_ = rings_[0].bypasses();
+  return open_plain(int(index));
+}
 
-  if (std::string error = open_plain(int(index)); !error.empty()) return error;
+std::variant<std::unique_ptr<RingPort>, std::string> RingPort::adopt(const std::string& interface, const RingPortState& state) {
+  std::unique_ptr<RingPort> port(new RingPort());
+  port->interface_ = interface;
+  if (std::string error = port->take_up(state); !error.empty()) return "interface " + interface + ": " + error;
+  return port;
+}
+
+std::string RingPort::take_up(const RingPortState& state) {
+  const unsigned index = if_nametoindex(interface_.c_str());
+  std::string error;
+  for (uint32_t r = 0; r < kRings; r++) {
+    if (std::string problem = rings_[r].adopt(index, state.rings[r]); error.empty()) error = problem;
+    descriptors_[r] = rings_[r].descriptor();
+  }
+  if (!error.empty()) return error;
+  fd_ = rings_[0].descriptor();
+  bypass_ = state.bypass;
+  refused_ = state.refused;
+  return open_plain(int(index));
+}
+
+RingPortState RingPort::state() const {
+  RingPortState state{{}, bypass_.load(), refused_.load()};
+  for (uint32_t r = 0; r < kRings; r++) state.rings[r] = rings_[r].state();
+  return state;
+}
+
+void RingPort::continue_at(const std::array<uint32_t, kRings>& heads) {
+  for (uint32_t r = 0; r < kRings; r++) rings_[r].continue_at(heads[r]);
+}
+
+std::array<uint16_t, kRings> RingPort::fanout_groups() const {
+  std::array<uint16_t, kRings> groups;
+  for (uint32_t r = 0; r < kRings; r++) groups[r] = rings_[r].fanout_group();
+  return groups;
+}
+
+// A second socket that only sends, and room for what waits to be sent.
+std::string RingPort::open_plain(int interface_index) {
   messages_.resize(kBatch);
   pieces_.resize(kPieces);
   offloads_.resize(kBatch);
-  return {};
-}
-
-std::string RingPort::join_fanout(const RingOptions& options) {
-  constexpr int kUniqueId = 0x2000;  // PACKET_FANOUT_FLAG_UNIQUEID: the kernel finds a group number that is free
-  int value = options.fanout_group ? int(*options.fanout_group) | PACKET_FANOUT_HASH << 16 : (PACKET_FANOUT_HASH | kUniqueId) << 16;
-  if (setsockopt(fd_, SOL_PACKET, PACKET_FANOUT, &value, sizeof value))
-    return "interface " + interface_ + ": PACKET_FANOUT: " + std::strerror(errno) + " (workers: 1 does without it)";
-  socklen_t size = sizeof value;
-  if (getsockopt(fd_, SOL_PACKET, PACKET_FANOUT, &value, &size)) return "interface " + interface_ + ": PACKET_FANOUT: " + std::strerror(errno);
-  fanout_group_ = uint16_t(value);
-  return {};
-}
-
-// A second socket that only sends.
-std::string RingPort::open_plain(int interface_index) {
   const int one = 1;
   plain_fd_ = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
   if (plain_fd_ < 0) return "interface " + interface_ + ": socket: " + std::strerror(errno);
@@ -135,73 +149,70 @@ std::string RingPort::open_plain(int interface_index) {
 
 RingPort::~RingPort() {
   if (plain_fd_ >= 0) close(plain_fd_);
-  if (map_) munmap(map_, map_bytes_);
-  if (fd_ >= 0) close(fd_);
 }
 
-Frame RingPort::frame_at(uint8_t* header) {
-  const auto* h = reinterpret_cast<const tpacket3_hdr*>(header);
-  Frame frame;
-  frame.bytes = header + h->tp_mac;
-  frame.length = h->tp_snaplen;
-  frame.wire_length = h->tp_len;
-  std::memcpy(&frame.offload, frame.bytes - sizeof(Offload), sizeof(Offload));
-  // What lies between our own headers (tpacket3_hdr, sockaddr_ll) and the frame is ours to write.
-  constexpr uint32_t kOwn = TPACKET_ALIGN(sizeof(tpacket3_hdr)) + sizeof(sockaddr_ll);
-  frame.headroom = h->tp_mac > kOwn ? h->tp_mac - kOwn : 0;
-  if ((h->tp_status & TP_STATUS_VLAN_VALID) && frame.length >= 12 && frame.headroom >= kVlanTag) {
-    // The kernel keeps the tag beside the frame: put it back where it was on the wire.
-    const uint16_t tpid = (h->tp_status & TP_STATUS_VLAN_TPID_VALID) ? h->hv1.tp_vlan_tpid : kEtherVlan;
-    std::memmove(frame.bytes - kVlanTag, frame.bytes, 12);
-    frame.bytes -= kVlanTag;
-    store16(frame.bytes + 12, tpid);
-    store16(frame.bytes + 14, uint16_t(h->hv1.tp_vlan_tci));
-    frame.length += kVlanTag;
-    frame.wire_length += kVlanTag;
-    frame.headroom -= kVlanTag;
-    if (frame.offload.header_length) frame.offload.header_length += kVlanTag;
-    if (frame.offload.needs_checksum()) frame.offload.checksum_start += kVlanTag;
-  }
-  return frame;
-}
-
+// The kernel fills the rings in the order in which a processor received the frames, so a stream's are put back into order by their times.
+// Whatever came before a frame of the first look is in its ring by the second.
 uint32_t RingPort::receive(PortId id, Receiver& receiver) {
   release();
-  auto* block = reinterpret_cast<tpacket_block_desc*>(map_ + size_t(block_) * kBlockBytes);
-  if (!(__atomic_load_n(&block->hdr.bh1.block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER)) return 0;
-  open_block_ = block;
-  const uint32_t frames = block->hdr.bh1.num_pkts;
-  uint64_t bytes = 0;
-  uint8_t* header = reinterpret_cast<uint8_t*>(block) + block->hdr.bh1.offset_to_first_pkt;
+  std::array<uint32_t, kRings> first, seen;
+  uint32_t frames = 0;
+  for (uint32_t r = 0; r < kRings; r++) frames += first[r] = rings_[r].ready(0, kMost[r]);
+  if (!frames) return 0;
+  doubtful_ = false;
+  for (uint32_t r = 0; r < kRings; r++) seen[r] = first[r] == frames ? frames : rings_[r].ready(first[r], kMost[r]);
+  return hand_on(id, receiver, first, seen);
+}
+
+uint32_t RingPort::hand_on(PortId id, Receiver& receiver, const std::array<uint32_t, kRings>& first, const std::array<uint32_t, kRings>& seen) {
+  constexpr uint32_t kAhead = 4;
+  constexpr uint64_t kNever = UINT64_MAX;
+  uint64_t last = 0, full = kNever;
+  std::array<uint64_t, kRings> next;  // when each ring's next frame came
+  uint32_t rings = 0;
+  for (uint32_t r = 0; r < kRings; r++) {
+    next[r] = seen[r] ? rings_[r].came(0) : kNever;
+    rings += seen[r] != 0;
+    if (first[r]) last = std::max(last, rings_[r].came(first[r] - 1));
+    if (seen[r] == kMost[r]) full = std::min(full, rings_[r].came(seen[r] - 1));  // what follows here may be earlier than others' last
+  }
+  last = std::min(last, full);
+  oldest_ns_ = *std::min_element(next.begin(), next.end());
   std::array<Frame, Receiver::kMostFrames> group;
-  uint32_t n = 0;
-  for (uint32_t i = 0; i < frames; i++) {
-    // Read before the frame is given away: the pipeline may write into the room before it.
-    const uint32_t next = reinterpret_cast<const tpacket3_hdr*>(header)->tp_next_offset;
-    __builtin_prefetch(header + next);
-    __builtin_prefetch(header + next + kReserve);
-    // Kernels before 6.4 give a fanout group what we send, too.
-    const auto* from = reinterpret_cast<const sockaddr_ll*>(header + TPACKET_ALIGN(sizeof(tpacket3_hdr)));
-    if (from->sll_pkttype != PACKET_OUTGOING) {
-      group[n] = frame_at(header);
-      bytes += group[n++].length;
-    }
-    if (n == group.size() || (n && i + 1 == frames)) {
+  uint64_t bytes = 0;
+  uint32_t frames = 0, n = 0;
+  for (;;) {
+    uint32_t r = uint32_t(std::min_element(next.begin(), next.end()) - next.begin());
+    if (next[r] == kNever || (rings > 1 && next[r] > last)) break;
+    PacketRing& ring = rings_[r];
+    if (taken_[r] + kAhead < seen[r]) ring.prefetch(taken_[r] + kAhead);
+    if (ring.frame(taken_[r], group[n])) bytes += group[n++].length;
+    frames++;
+    next[r] = ++taken_[r] == seen[r] ? kNever : rings > 1 ? ring.came(taken_[r]) : 0;
+    if (n == group.size()) {
       receiver.receive(id, {group.data(), n});
       n = 0;
     }
-    header += next;
   }
+  if (n) receiver.receive(id, {group.data(), n});
   rx_frames_.add(frames);
   rx_bytes_.add(bytes);
   return frames;
 }
 
 void RingPort::release() {
-  if (!open_block_) return;
-  __atomic_store_n(&open_block_->hdr.bh1.block_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
-  open_block_ = nullptr;
-  block_ = (block_ + 1) % blocks_;
+  for (uint32_t r = 0; r < kRings; r++) {
+    if (taken_[r]) rings_[r].release(taken_[r]);
+    taken_[r] = 0;
+  }
+}
+
+// Frames that go past the queueing discipline go past the host's taps, too (packet(7), PACKET_QDISC_BYPASS).
+void RingPort::show(bool on) {
+  shown_ = on;
+  const int whole = !on && bypass_, plain = !on;
+  setsockopt(fd_, SOL_PACKET, PACKET_QDISC_BYPASS, &whole, sizeof whole);
+  setsockopt(plain_fd_, SOL_PACKET, PACKET_QDISC_BYPASS, &plain, sizeof plain);
 }
 
 void RingPort::send(const OutFrame& frame) {
@@ -221,6 +232,12 @@ void RingPort::send(const OutFrame& frame) {
 }
 
 void RingPort::flush() {
+  if (!open_.load(std::memory_order_relaxed)) {
+    tx_errors_.add(queued_);
+    queued_ = queued_pieces_ = 0;
+    queued_offload_ = false;
+    return;
+  }
   const bool plain = !queued_offload_;
   if (plain) {
     for (uint32_t i = 0; i < queued_; i++) {
@@ -240,7 +257,7 @@ void RingPort::flush() {
       continue;
     }
     if (errno == EINTR) continue;
-    if (errno == ENOBUFS && bypass_ && offloads_[sent].gso() != Offload::kGsoNone) {
+    if (errno == ENOBUFS && bypass_ && !shown_ && offloads_[sent].gso() != Offload::kGsoNone) {
       // Past the queueing discipline the kernel drops what the device can't cut by itself; on the common way it cuts it.
       const int off = 0;
       setsockopt(fd_, SOL_PACKET, PACKET_QDISC_BYPASS, &off, sizeof off);
@@ -255,6 +272,7 @@ void RingPort::flush() {
       pollfd wait{fd, POLLOUT, 0};
       if (poll(&wait, 1, 1) > 0 && (wait.revents & POLLOUT) && !(wait.revents & POLLERR)) continue;
     }
+    doubtful_ = true;  // the error may have been the interface's, and is told once
     tx_errors_++;  // this frame is lost (device queue full, too long for the device, …); the next may do better
     sent++;
   }
@@ -289,21 +307,34 @@ bool RingPort::send_cut(uint32_t queued) {
 }
 
 PortCounters RingPort::counters() const {
-  // The kernel zeroes its count at each reading.
-  tpacket_stats_v3 stats{};
-  socklen_t size = sizeof stats;
-  if (getsockopt(fd_, SOL_PACKET, PACKET_STATISTICS, &stats, &size) == 0) rx_dropped_.add(stats.tp_drops);
-  return {rx_frames_.get(), rx_bytes_.get(), rx_dropped_.get(), tx_frames_.get(), tx_bytes_.get(), tx_errors_.get(), refused_.load(std::memory_order_relaxed) != 0 || !bypass_};
+  for (const PacketRing& ring : rings_) rx_dropped_.add(ring.dropped());
+  return {rx_frames_.get(), rx_bytes_.get(), rx_dropped_.get(), tx_frames_.get(), tx_bytes_.get(), tx_errors_.get(), refused_.load(std::memory_order_relaxed) != 0 || !bypass_,
+          open_.load(std::memory_order_relaxed)};
+}
+
+// An interface that is only down comes back with its number, and the sockets with it; one that was taken away does not. Being taken
+// away begins with being down, and only that is reported: whoever was down is looked at until frames come again.
+void RingPort::look() {
+  if (!open_.load(std::memory_order_relaxed)) return;
+  for (const int fd : descriptors_) {
+    pollfd state{fd, 0, 0};
+    if (poll(&state, 1, 0) > 0 && (state.revents & (POLLERR | POLLHUP | POLLNVAL))) {
+      int error = 0;
+      socklen_t size = sizeof error;
+      getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);  // and clears it: the next poll() waits again
+      doubtful_ = true;
+    }
+    if (!doubtful_) continue;
+    sockaddr_ll bound{};
+    socklen_t size = sizeof bound;
+    // The kernel takes the number back from a socket whose interface is gone.
+    if (getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size) != 0 || bound.sll_ifindex != int(index_)) open_.store(false, std::memory_order_relaxed);
+  }
 }
 
 std::string RingPort::failure() const {
-  pollfd state{fd_, 0, 0};
-  if (poll(&state, 1, 0) <= 0 || !(state.revents & (POLLERR | POLLHUP | POLLNVAL))) return {};
-  int error = 0;
-  socklen_t size = sizeof error;
-  getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size);
-  if (error == 0) return {};
-  return "interface " + interface_ + ": " + std::strerror(error);
+  if (open_.load(std::memory_order_relaxed)) return {};
+  return "interface " + interface_ + ": it is gone";
 }
 
 }  // namespace weir

@@ -15,7 +15,10 @@ class UdpSink {
   static std::variant<UdpSink, int> hold(const Address& address, uint16_t port);
   UdpSink(UdpSink&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
   UdpSink& operator=(UdpSink&&) = delete;
+  // One that another process held.
+  static UdpSink adopt(int fd) { return UdpSink(fd); }
   ~UdpSink();
+  int descriptor() const { return fd_; }
 
  private:
   explicit UdpSink(int fd) : fd_(fd) {}

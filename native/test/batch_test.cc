@@ -53,14 +53,6 @@ Offload tcp_offload(uint16_t mss, bool ipv6 = false) {
   return {Offload::kNeedsChecksum, ipv6 ? Offload::kGsoTcp6 : Offload::kGsoTcp4, uint16_t(ipv6 ? 86 : 66), mss, uint16_t(ipv6 ? 54 : 34), 16};
 }
 
-// Turned round by an instance, as one frame.
-CollectedFrame turned(CollectedFrame f) {
-  Frame frame{f.bytes.data(), uint32_t(f.bytes.size()), uint32_t(f.bytes.size()), 0, f.offload, false};
-  uint32_t datagrams;
-  REQUIRE(turn_round(frame, read_outer(frame), datagrams) == NodeDrop::count_);
-  return f;
-}
-
 bool partial_udp_checksum_ok(const CollectedFrame& f) {
   const uint32_t udp = f.offload.checksum_start;
   uint16_t stored;

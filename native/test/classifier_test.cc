@@ -5,6 +5,7 @@
 
 #include <random>
 
+#include "frames.h"
 #include "wire/ip.h"
 
 using namespace weir;
@@ -145,6 +146,29 @@ void compare(World& world, const Program& program, uint32_t tuples, Tally& tally
 }
 
 }  // namespace
+
+TEST_CASE("a program may have another one's rules") {
+  auto owner = test::program(Encapsulation::nsh);
+  for (uint32_t i = 0; i < 20; i++) owner->rules.push_back({.protocol = uint8_t(i), .action = Action::drop, .policy = i});
+  owner->rules.erase(owner->rules.begin());
+  REQUIRE(owner->check().empty());
+  auto other = test::program(Encapsulation::nsh);
+  other->rules.clear();
+  other->rules_of = owner;
+  REQUIRE(other->check().empty());
+  for (uint32_t protocol = 0; protocol < 30; protocol++) {
+    Tuple t;
+    t.protocol = uint8_t(protocol);
+    const Classification a = classify(*owner, t), b = classify(*other, t);
+    CHECK(a.action == b.action);
+    CHECK(a.policy == b.policy);
+    CHECK((b.action == Action::drop) == (protocol < 20));
+  }
+  other->chains.clear();
+  other->paths.clear();
+  owner->rules.push_back({.action = Action::chain, .chain = 0});
+  CHECK_FALSE(other->check().empty());  // they are still checked against what this program has
+}
 
 TEST_CASE("the index finds the rule that asking in turn finds") {
   INFO("seed ", kSeed);

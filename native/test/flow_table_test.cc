@@ -1,11 +1,15 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 
 #include "engine/flow_table.h"
+#include "frames.h"
+#include "wire/ip.h"
 
 using namespace weir;
+using namespace weir::test;
 
 namespace {
 
@@ -60,14 +64,53 @@ TEST_CASE("an entry taken out is used again only when every reader has passed") 
   CHECK(table.allocate(key(4), 4, 0) == flow);
 }
 
-TEST_CASE("the idlest stream of a small table is the one to give up") {
-  FlowTable table(8);
-  for (uint32_t i = 1; i <= 8; i++) {
-    Flow* flow = table.allocate(key(i), i, i == 5 ? 1 : 100 + i);
-    table.publish(flow, i);
+TEST_CASE("however many streams end at once, few entries wait to be used again") {
+  Engine engine({.flows = 20'000});
+  engine.install(program(Encapsulation::nsh));
+  Bytes frame = hex("0200000000bb0200000000aa08004500001c0000000040110000" "0a0100010a020001" "0000000900080000");
+  for (uint32_t n = 0; n < 20'000; n++) {
+    store16(&frame[34], uint16_t(n));
+    store16(&frame[28], uint16_t(n >> 14));
+    Ipv4::finish(&frame[14]);
+    process(engine, capture_in_port(0), frame);
   }
-  CHECK(table.full());
-  CHECK(table.idlest()->key == key(5));
+  REQUIRE(engine.flows().size() == 20'000);
+  size_t most = 0;
+  uint64_t now = 1'000'000'000'000;
+  for (int step = 0; engine.flows().size() && step < 10'000; step++) {
+    engine.tick(now += 100'000);
+    most = std::max(most, engine.flows().retired());
+  }
+  CHECK(engine.flows().size() == 0);
+  CHECK(most <= 64);
+}
+
+TEST_CASE("the idlest stream of a small table is the one to give up, of those that nobody has answered if there are such") {
+  for (const bool all_answered : {true, false}) {
+    FlowTable table(8);
+    for (uint32_t i = 1; i <= 8; i++) {
+      Flow* flow = table.allocate(key(i), i, i == 5 ? 1 : i == 3 ? 2 : 100 + i);
+      flow->tcp = all_answered || i % 2 ? TcpState::established : TcpState::opening;
+      if (!all_answered && i == 3) flow->tcp = TcpState::half_seen;
+      table.publish(flow, i);
+    }
+    CHECK(table.full());
+    CHECK(table.victim()->key == key(all_answered ? 5 : 3));
+  }
+}
+
+TEST_CASE("who has been answered meanwhile is no newcomer any more, however many streams come and go") {
+  FlowTable table(64);
+  for (uint32_t i = 0; i < 10'000; i++) {
+    table.epochs().pass(0);
+    if (table.full()) table.remove(table.victim());
+    Flow* flow = table.allocate(key(i), i, i);
+    REQUIRE(flow);
+    flow->tcp = TcpState::opening;
+    table.publish(flow, i);
+    if (i % 2 && i < 60) flow->tcp = TcpState::established;
+  }
+  for (uint32_t i = 1; i < 60; i += 2) CHECK(table.find(key(i), i));
 }
 
 TEST_CASE("each class of stream is idle by its own timeout") {
@@ -78,6 +121,9 @@ TEST_CASE("each class of stream is idle by its own timeout") {
   udp.key.tenant_protocol = 17;
   CHECK(!idle_over(tcp, 349 * kSecond, idle));
   CHECK(idle_over(tcp, 350 * kSecond, idle));
+  tcp.tcp = TcpState::opening;
+  CHECK(!idle_over(tcp, 119 * kSecond, idle));
+  CHECK(idle_over(tcp, 120 * kSecond, idle));
   tcp.tcp = TcpState::closed;
   CHECK(idle_over(tcp, 5 * kSecond, idle));
   CHECK(!idle_over(udp, 119 * kSecond, idle));

@@ -18,7 +18,7 @@ namespace {
 class MemoryPort final : public Port {
  public:
   MemoryPort(bool source, std::atomic<uint64_t>& sent, uint32_t streams = 60'000) : source_(source), streams_(streams), sent_(sent) {}
-  int descriptor() const override { return -1; }
+  std::span<const int> descriptors() const override { return {}; }
   uint32_t receive(PortId id, Receiver& receiver) override {
     if (!source_) return 0;
     std::array<Frame, Receiver::kMostFrames> frames;
@@ -57,7 +57,7 @@ TEST_CASE("programs are swapped and streams read while several workers run, on t
   // Fewer entries than streams: they are evicted and used again all the time. And a table that holds them all.
   for (const uint32_t capacity : {5000u, 100'000u}) {
     std::atomic<uint64_t> sent{0};
-    std::vector<std::vector<std::unique_ptr<Port>>> ports(kWorkers);
+    std::vector<std::vector<std::shared_ptr<Port>>> ports(kWorkers);
     for (auto& own : ports) {
       own.push_back(std::make_unique<MemoryPort>(false, sent));
       own.push_back(std::make_unique<MemoryPort>(true, sent, capacity == 5000 ? 60'000 : 2000));
@@ -73,6 +73,11 @@ TEST_CASE("programs are swapped and streams read while several workers run, on t
     for (int i = 0; i < 200; i++) {
       // A path goes only when no stream is on it any more: where streams stay, so does the path.
       auto next = program(i % 2 ? Encapsulation::nsh : Encapsulation::geneve, capacity == 5000 ? uint32_t(1 + i % 3) : 1);
+      if (capacity == 100'000) {  // streams go from one policy to another and back
+        next->rules[0].policy = uint32_t(i % 2);
+        next->moves = {{1, uint64_t(i)}, {0, uint64_t(i)}};
+        CHECK(next->check().empty());
+      }
       workers.install(next, [&] {
         std::lock_guard lock(mutex);
         installed++;
@@ -110,6 +115,11 @@ TEST_CASE("programs are swapped and streams read while several workers run, on t
     }
     CHECK(active <= capacity);
     CHECK(active == opened - closed);
+    if (capacity == 100'000) {
+      uint64_t decided = 0;
+      for (const Counters* c : workers.counters()) decided += c->policies[0].streams.get() + c->policies[1].streams.get();
+      CHECK(decided > opened);
+    }
     if (capacity == 100'000) CHECK(active == 2000);  // no stream is opened twice, though three workers see each
     
   }

@@ -10,18 +10,20 @@ namespace weir {
 inline constexpr uint16_t kGenevePort = 6081;
 inline constexpr uint32_t kGeneveHeader = 8, kGeneveOptions = 32, kGeneveStamp = kGeneveHeader + kGeneveOptions;
 inline constexpr uint16_t kGeneveGwlbClass = 0x0108;
+inline constexpr uint8_t kGeneveOam = 0x80;  // O bit, in the second byte
 
 struct GeneveStamp {
   uint16_t protocol = 0;  // 0x0800 or 0x86dd
   uint64_t endpoint = 0;
   uint64_t attachment = 0;
   uint32_t cookie = 0;
+  bool oam = false;
   uint32_t length = kGeneveStamp;  // header and options, as read
 };
 
 inline void write_geneve(uint8_t* p, const GeneveStamp& s) {
   p[0] = kGeneveOptions / 4;
-  p[1] = 0;
+  p[1] = s.oam ? kGeneveOam : 0;
   store16(p + 2, s.protocol);
   store32(p + 4, 0);
   store32(p + 8, uint32_t(kGeneveGwlbClass) << 16 | 0x0102);
@@ -38,6 +40,7 @@ inline std::optional<GeneveStamp> read_geneve(const uint8_t* p, uint32_t n) {
   if (end > n) return std::nullopt;
   GeneveStamp s;
   s.protocol = load16(p + 2);
+  s.oam = p[1] & kGeneveOam;
   s.length = end;
   unsigned seen = 0;
   for (uint32_t at = kGeneveHeader; at + 4 <= end;) {

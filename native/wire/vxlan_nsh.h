@@ -13,6 +13,7 @@ inline constexpr uint32_t kVxlanGpeHeader = 8, kNshHeader = 16, kNshStamp = kVxl
 inline constexpr uint8_t kNshFirstIndex = 255, kNshFirstTtl = 63;
 inline constexpr uint16_t kNshFlowIdClass = 0x0000;
 inline constexpr uint8_t kNshFlowIdType = 0x08;  // RFC 9263 section 4, IANA "NSH IETF-Assigned Optional Variable-Length Metadata Types"
+inline constexpr uint8_t kNshOam = 0x20;     // O bit, in the first byte of NSH
 inline constexpr uint8_t kNshProtocolIpv4 = 1, kNshProtocolIpv6 = 2, kNshProtocolEthernet = 3;
 
 struct NshStamp {
@@ -50,7 +51,7 @@ inline std::optional<NshStamp> read_nsh(const uint8_t* p, uint32_t n) {
   if ((h[0] & 0xc0) != 0 || length < 8 || length > n - kVxlanGpeHeader) return std::nullopt;
   NshStamp s;
   s.vni = load24(p + 4);
-  s.oam = h[0] & 0x20;
+  s.oam = h[0] & kNshOam;
   s.ttl = uint8_t(load16(h) >> 6 & 63);
   s.next_protocol = h[3];
   s.spi = load24(h + 4);

@@ -6,12 +6,12 @@ import { BARE, parseOptions } from './harness.js';
 
 const options = process.argv.slice(2);
 if (options.some((option) => option.startsWith('--out') || option.startsWith('--only'))) {
-  console.error('--out and --only belong to one benchmark: npm run bench:engine, bench:replay, bench:live or bench:control');
+  console.error('--out and --only belong to one benchmark: npm run bench:engine, bench:replay, bench:live, bench:node, bench:control, bench:takeover or bench:mesh');
   process.exit(2);
 }
 parseOptions('engine', options); // complains before an hour has passed, not after
 let failed = false;
-for (const name of ['engine', 'replay', 'live', 'control']) {
+for (const name of ['engine', 'replay', 'live', 'node', 'control', 'takeover', 'mesh']) {
   const { status, signal } = spawnSync(process.execPath, [...process.execArgv, fileURLToPath(new URL(`${name}.ts`, import.meta.url)), ...options], { stdio: 'inherit' });
   if (signal !== null || (status ?? 1) >= 128) process.exit(status ?? 1);
   failed ||= status !== 0;

@@ -82,6 +82,31 @@ async function rules(): Promise<void> {
   });
 }
 
+async function expiry(): Promise<void> {
+  const sizes = (options.quick ? [100_000] : [1_000_000, 16_000_000]).filter((size) => size * BYTES_A_STREAM < freemem());
+  const named = (size: number): string => `${size.toLocaleString('en')} streams`;
+  const us = (what: string): Metric => ({ unit: `µs, ${what}`, better: 'lower' });
+  await bench.run({
+    name: 'expiry',
+    title: 'All streams are over at once: how long packets wait while one step of the expiry is done, new streams opening meanwhile',
+    metrics: { median: us('median of all steps'), '99.9 %': us('CPU time'), longest: us('CPU time'), 'longest on the clock': us('with what else ran'), 'over 50': { unit: 'steps over 50 µs of CPU', better: 'lower' }, machine: { unit: 'spins over 50 µs of CPU', better: 'lower' }, whole: { unit: 's until all are closed', better: 'neither' } },
+    contenders: sizes.map((size) => ({
+      name: named(size),
+      run: async () => {
+        const figures = await measure('expiry', size);
+        const figure = (key: string): number => figures[key] ?? NaN;
+        return { median: figure('median_us'), '99.9 %': figure('most_999_us'), longest: figure('longest_cpu_us'), 'longest on the clock': figure('longest_us'), 'over 50': figure('over_50_us'), machine: figure('machine_over_50_us'), whole: figure('expiry_seconds') };
+      },
+    })),
+    claims: sizes.flatMap((size) => [
+      { title: `longest step of expiry, ${named(size)}`, metric: 'longest', of: named(size), unit: 'µs', target: 50 },
+      { title: `99.9 % of its steps, ${named(size)}`, metric: '99.9 %', of: named(size), unit: 'µs', target: null },
+    ]),
+    notes: ['CPU time leaves out other processes, and has in it interrupts and what the hypervisor took meanwhile. `machine` says how often that happened in a loop of a few microseconds without any memory, run once after each step.'],
+  });
+}
+
 await streams();
 await rules();
+await expiry();
 bench.finish();

@@ -1,12 +1,18 @@
 /** weir as the benchmarks start it: its own command line, as a user would. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { flowFilePrefix } from '../../src/dataplane/flow-table.js';
 import { atEnd } from './cleanup.js';
 import { Running } from './yardsticks.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'weir-bench-'));
-atEnd(() => rmSync(directory, { recursive: true, force: true }));
+atEnd(() => {
+  // The flow tables of what was killed.
+  const flows = readdirSync(directory).map((name) => flowFilePrefix(scratch(name)));
+  for (const file of readdirSync('/dev/shm')) if (flows.some((prefix) => file.startsWith(prefix))) rmSync(join('/dev/shm', file), { force: true });
+  rmSync(directory, { recursive: true, force: true });
+});
 
 /** A file that is gone when the benchmark ends. */
 export const scratch = (name: string): string => join(directory, name);

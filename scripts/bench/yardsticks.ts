@@ -68,6 +68,10 @@ export class Running {
     return this.#output;
   }
 
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+
   async stop(): Promise<string> {
     if (!this.#over) this.#child.kill('SIGTERM');
     const late = setTimeout(() => this.#child.kill('SIGKILL'), 5000);

@@ -1,6 +1,7 @@
 /** The commands that ask a running weir, or change it, over its control socket. */
 import type { Command } from 'commander';
 import { ControlClient } from '../control/client.js';
+import type { MeshView } from '../control/mesh-methods.js';
 import type { chains, flows, services, stats, status } from '../dataplane/views.js';
 import { Failure } from '../failure.js';
 import { parseNumber } from './ends.js';
@@ -15,12 +16,15 @@ export interface Globals {
 
 export const DEFAULT_SOCKET = '/run/weir/weir.sock';
 
-export async function ask<T>(command: Command, method: string, params: object, print: (answer: T) => string): Promise<void> {
-  const globals = command.optsWithGlobals<Globals>();
-  const client = await ControlClient.connect(globals.socket ?? DEFAULT_SOCKET);
+export function ask<T>(command: Command, method: string, params: object, print: (answer: T) => string): Promise<void> {
+  return askAt(command.optsWithGlobals<Globals>().socket ?? DEFAULT_SOCKET, command, method, params, print);
+}
+
+export async function askAt<T>(socket: string, command: Command, method: string, params: object, print: (answer: T) => string): Promise<void> {
+  const client = await ControlClient.connect(socket);
   try {
     const answer = await client.call<T>(method, params);
-    console.log(globals.json === true ? JSON.stringify(answer, null, 2) : print(answer));
+    console.log(command.optsWithGlobals<Globals>().json === true ? JSON.stringify(answer, null, 2) : print(answer));
   } finally {
     client.close();
   }
@@ -29,8 +33,10 @@ export async function ask<T>(command: Command, method: string, params: object, p
 export function registerQueries(program: Command): void {
   program.command('status').description('what runs, since when').action((_, command: Command) => ask<Answer<typeof status>>(command, 'status', {}, show.status));
   program.command('stats').description('counters').action((_, command: Command) => ask<Answer<typeof stats>>(command, 'stats', {}, show.stats));
+  program.command('metrics').description('every counter in the Prometheus text format').action((_, command: Command) => ask<string>(command, 'metrics', {}, (text) => text.trimEnd()));
   program.command('chains').description('chains, their paths and streams').action((_, command: Command) => ask<Answer<typeof chains>>(command, 'chains', {}, show.chains));
   program.command('services').description('services and their instances').action((_, command: Command) => ask<Answer<typeof services>>(command, 'services', {}, show.services));
+  program.command('mesh').description('service nodes of mesh chains, and the service map they have').action((_, command: Command) => ask<MeshView>(command, 'mesh', {}, show.mesh));
   program
     .command('flows')
     .description('live streams')

@@ -9,13 +9,14 @@ import type { FlowsAnswer, FlowView } from '../dataplane/views.js';
 import { streamsOf } from '../explain/capture.js';
 import { diff, type Diff, type DiffStream, type Outcome } from '../explain/diff.js';
 import { known, type ExplainFacts } from '../explain/facts.js';
+import { withMembers } from '../scale/members.js';
 import { stillSubject } from '../explain/subject.js';
 import { asVariant, requireVariant } from '../explain/variant.js';
 import { Failure } from '../failure.js';
 import { endpoint, table } from '../observe/print.js';
 import { DEFAULT_SOCKET, type Globals } from './control.js';
 import { parseNumber } from './ends.js';
-import { configurationFrom } from './run.js';
+import { configurationFrom } from './documents.js';
 
 const PAGE_STREAMS = 10_000;
 
@@ -87,7 +88,9 @@ async function run(file: string, options: Options): Promise<void> {
   const { configuration, facts, live } = await inForce(options);
   const { streams, error } = options.read === undefined ? { streams: live, error: null } : await captureStreams(options.read, options, configuration);
   // A named configuration that is in force stays so, if it is still there.
-  const wanted = options.variant === undefined ? asVariant(given, facts?.variant ?? null) : given;
+  const chosen = options.variant === undefined ? asVariant(given, facts?.variant ?? null) : given;
+  // What hooks started stays, whatever document comes.
+  const wanted = withMembers(chosen, facts?.elastic ?? []);
   const same = facts === null ? {} : known(facts);
   const result = await diff(stillSubject(configuration, same), stillSubject(wanted, same), streams, options.examples);
   const what = options.read === undefined ? 'live streams' : `streams of ${options.read}`;

@@ -1,8 +1,8 @@
 /** Edits with a name, one word each: `weir chain insert`, `weir policy add`, `weir instance drain` … */
 import { readFileSync } from 'node:fs';
 import { Option, type Command } from 'commander';
-import { parse } from 'yaml';
 import { Failure } from '../failure.js';
+import { yaml } from '../lazily.js';
 import { ask } from './control.js';
 
 interface Change {
@@ -28,7 +28,7 @@ export interface ChangeOptions {
 /** The options of every change. */
 export function changing(command: Command): Command {
   return command
-    .addOption(new Option('--existing <what>', 'live streams of changed chains: keep their path, or move to the new one').choices(['keep', 'move']).default('keep'))
+    .addOption(new Option('--existing <what>', 'live streams of what changes: keep their path, or move to the new one').choices(['keep', 'move']).default('keep'))
     .option('--dry-run', 'say what it would do, and do nothing')
     .option('--if-generation <number>', 'only if this generation is still in force');
 }
@@ -46,10 +46,10 @@ const placeOf = ({ after, before }: Place): Place => ({ ...(after === undefined 
 const placed = (command: Command): Command => command.option('--after <name>').option('--before <name>');
 
 /** A mapping in YAML or JSON; `-` reads it from standard input. */
-function mapping(text: string): object {
+export function mapping(text: string): object {
   let value: unknown;
   try {
-    value = parse(text === '-' ? readFileSync(0, 'utf8') : text);
+    value = yaml().parse(text === '-' ? readFileSync(0, 'utf8') : text);
   } catch (error) {
     throw new Failure(`expected YAML or JSON: ${(error as Error).message}`, 2);
   }

@@ -33,6 +33,8 @@ function what(event: WeirEvent): string {
       return event.cause === 'set' ? `${event.instance} is now ${event.state}` : event.cause.startsWith('neighbour') ? `${event.instance} (${event.state}): ${event.cause}` : `${event.instance} is now ${event.state}: ${event.cause}`;
     case 'condition':
       return `${event.variant} is ${event.active ? 'now' : 'no longer'} in force: ${event.cause}`;
+    case 'scale':
+      return `${event.instance}: ${event.phase}: ${event.cause}`;
     case 'overflow':
       return `${event.cause}: ${event.evicted} live streams given up for new ones (${event.total} since the start, room for ${event.capacity})`;
     case 'ring':
@@ -52,7 +54,7 @@ export function eventLine(event: WeirEvent): string {
 }
 
 /** As it comes over the socket `who` is no more than its fields. */
-function revived(params: unknown): WeirEvent {
+export function revivedEvent(params: unknown): WeirEvent {
   const event = params as WeirEvent;
   const { name, uid, gid, pid } = event.who;
   return { ...event, who: new Who(name, uid, gid, pid) };
@@ -73,7 +75,7 @@ async function follow({ kinds, last: wanted }: Options, { socket = DEFAULT_SOCKE
   let early: WeirEvent[] | null = [];
   client.notified((method, params) => {
     if (method !== 'event') return;
-    const event = revived(params);
+    const event = revivedEvent(params);
     if (early === null) print(event);
     else early.push(event);
   });
@@ -81,7 +83,7 @@ async function follow({ kinds, last: wanted }: Options, { socket = DEFAULT_SOCKE
   try {
     const { last } = await client.call<{ last: number }>('subscribe', filter);
     const { events } = await client.call<History>('events', { limit: wanted, ...filter });
-    for (const event of events) if (event.sequence <= last) print(revived(event));
+    for (const event of events) if (event.sequence <= last) print(revivedEvent(event));
     early.forEach(print);
     early = null;
     await client.closed;

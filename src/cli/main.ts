@@ -1,42 +1,23 @@
 #!/usr/bin/env node
 /** `weir`: one program, one word for each thing people do with it. */
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { RpcError } from '../control/protocol.js';
 import { Failure } from '../failure.js';
-import { registerApply } from './apply.js';
-import { registerConditions } from './conditions.js';
-import { registerAny, registerQueries } from './control.js';
-import { registerEdits } from './edits.js';
-import { registerEvents } from './events.js';
-import { registerNode } from './node.js';
-import { registerReplay } from './replay.js';
-import { registerCheck, registerRun } from './run.js';
-import { registerDiff } from './diff.js';
-import { registerTrace } from './trace.js';
-
-const version = (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+import { VERSION } from '../version.js';
+import { registersFor, wordOf } from './words.js';
 
 const program = new Command('weir')
   .description('Steers packets through chains of service instances over raw sockets.')
-  .version(version)
+  .version(VERSION)
   .option('--socket <path>', 'control socket (default: /run/weir/weir.sock)')
   .option('--json', 'answers for programs')
   .showHelpAfterError('(--help lists the options)')
   .exitOverride();
 
-registerRun(program);
-registerNode(program);
-registerReplay(program);
-registerCheck(program);
-registerQueries(program);
-registerTrace(program);
-registerDiff(program);
-registerEvents(program);
-registerConditions(program);
-registerApply(program);
-registerEdits(program);
-registerAny(program);
+const [first, ...others] = process.argv.slice(2);
+// Nothing has to be known of the words to say which weir this is.
+const asksForVersion = (first === '--version' || first === '-V') && others.length === 0;
+if (!asksForVersion) for (const register of await registersFor(wordOf(process.argv.slice(2)))) register(program);
 
 /** Options are inherited by each word, so that they may stand behind it too. */
 function inherit(command: Command): void {

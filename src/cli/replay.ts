@@ -10,7 +10,7 @@ import { EXPECT_FORMATS, type ExpectFormat } from '../replay/expect-report.js';
 import { replay } from '../replay/replay.js';
 import { formatReport, makeReport, type Report } from '../replay/report.js';
 import { expect, expectationsFrom, type ExpectOptions } from './expect.js';
-import { configurationFrom } from './run.js';
+import { configurationFrom } from './documents.js';
 
 /** Below this a bar would only flicker. */
 const BAR_FROM_BYTES = 10_000_000;

@@ -20,7 +20,7 @@ function hexLines(hex: string): string[] {
 
 function finalLines({ final }: Trace): string[] {
   if (!final.sent) return [`final frame: none; ${final.why}`];
-  const lines = [`final frame (packet ${final.packet}) to ${final.instance ?? '?'}, ${final.bytes} bytes${final.more > 0 ? `, and ${final.more} more, since it is cut` : ''}:`];
+  const lines = [`final frame (packet ${final.packet}) to ${final.instance ?? '?'}${final.underlay === null ? '' : ` by underlay ${final.underlay}`}, ${final.bytes} bytes${final.more > 0 ? `, and ${final.more} more, since it is cut` : ''}:`];
   const { decoded } = final;
   if (decoded !== null) {
     const { outer, stamp, inner } = decoded;
@@ -36,7 +36,7 @@ function finalLines({ final }: Trace): string[] {
 export function trace(t: Trace): string {
   const { stream } = t;
   const name = protocolName(stream.protocol);
-  const verdict = t.action === 'chain' ? `chain ${t.chain}, path ${t.path?.id} (version ${t.path?.version}, SPI ${t.path?.spi.forward}, answers ${t.path?.spi.answers}, ${t.path?.encapsulation})` : t.action;
+  const verdict = t.action === 'chain' ? `chain ${t.chain}, path ${t.path?.id} (version ${t.path?.version}, SPI ${t.path?.spi.forward}, ${t.path?.deliver === true ? 'delivers: answers are left to cross' : `answers ${t.path?.spi.answers}`}, ${t.path?.encapsulation}${t.path?.exit === 'direct' ? ", leaves from the last instance's host" : ''})` : t.action;
   const lines = [
     `${name} ${endpoint(stream.source, stream.sourcePort, name)} > ${endpoint(stream.destination, stream.destinationPort, name)}, opened from the ${stream.direction === 'out' ? 'workload' : 'network'} at ${stream.capture}${stream.vlan[0] === 0 ? '' : `, VLAN ${stream.vlan.filter((id) => id !== 0).join('.')}`}`,
     `code ${code(t.code)}`,

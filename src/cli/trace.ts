@@ -12,7 +12,7 @@ import { requireVariant } from '../explain/variant.js';
 import { Failure } from '../failure.js';
 import { DEFAULT_SOCKET, type Globals } from './control.js';
 import { parseEnd, parseNumber, type End } from './ends.js';
-import { configurationFrom } from './run.js';
+import { configurationFrom } from './documents.js';
 import * as show from './show-trace.js';
 
 interface Options extends Globals {

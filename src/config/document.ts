@@ -1,5 +1,6 @@
 /** A YAML document with the line and column of everything in it. */
-import { LineCounter, isMap, isPair, isScalar, isSeq, parseDocument, visit, type Document, type Node } from 'yaml';
+import type { Document, LineCounter, Node } from 'yaml';
+import { yaml } from '../lazily.js';
 import type { ConfigError } from './errors.js';
 
 export type PathStep = string | number;
@@ -25,19 +26,21 @@ export class PathsOnly implements Places {
 
 export class ConfigDocument implements Places {
   readonly #document: Document.Parsed;
-  readonly #lines = new LineCounter();
+  readonly #lines: LineCounter;
 
   constructor(
     text: string,
     readonly file: string,
   ) {
+    const { LineCounter, parseDocument } = yaml();
+    this.#lines = new LineCounter();
     this.#document = parseDocument(text, { lineCounter: this.#lines, uniqueKeys: true, prettyErrors: false });
   }
 
   /** What YAML itself is not content with. A warning of its parser (an unknown tag) would change what a value means: an error. */
   syntaxErrors(): ConfigError[] {
     const errors = [...this.#document.errors, ...this.#document.warnings].map(({ pos, code, message }) => this.#syntaxError(pos[0], code, message));
-    visit(this.#document, {
+    yaml().visit(this.#document, {
       Alias: (_, alias) => {
         if (alias.resolve(this.#document) === undefined) errors.push(this.#syntaxError(alias.range?.[0] ?? 0, 'ALIAS', `the alias *${alias.source} has no anchor &${alias.source} before it`));
       },
@@ -67,6 +70,7 @@ export class ConfigDocument implements Places {
   }
 
   #position(path: readonly PathStep[], atKey: boolean): { line: number; column: number } {
+    const { isMap, isPair, isScalar, isSeq } = yaml();
     let node: unknown = this.#document.contents;
     let best = (node as Node | null)?.range?.[0] ?? 0;
     path.forEach((step, i) => {

@@ -3,6 +3,7 @@
  * checked like any document; here is refused what the request says and the document does not have.
  */
 import type { PlainDocument } from './configuration.js';
+import { AT_LEAST_ONE_SERVICE } from './limits.js';
 import { nearest } from './nearest.js';
 import { ChangeRefused } from './refused.js';
 
@@ -52,6 +53,7 @@ function refuseTwice(services: readonly string[], service: string, path: string)
 
 export const setChain = (chain: string, services: readonly string[]): Edit => (document) =>
   withServices(document, chain, () => {
+    if (services.length === 0) throw new ChangeRefused(`expected ${AT_LEAST_ONE_SERVICE}, found an empty list`, 'services');
     services.forEach((service, i) => {
       requireService(document, service, `services[${i}]`);
       refuseTwice(services.slice(0, i), service, `services[${i}]`);
@@ -78,11 +80,15 @@ export const insertIntoChain = (chain: string, service: string, place: Place): E
   withServices(document, chain, (services) => {
     requireService(document, service, 'service');
     refuseTwice(services, service, 'service');
-    return services.toSpliced(indexFor(place, services.length, (name, path) => positionOf(services, chain, name, path), services.length === 0), 0, service);
+    return services.toSpliced(indexFor(place, services.length, (name, path) => positionOf(services, chain, name, path), false), 0, service);
   });
 
 export const removeFromChain = (chain: string, service: string): Edit => (document) =>
-  withServices(document, chain, (services) => services.toSpliced(positionOf(services, chain, service, 'service'), 1));
+  withServices(document, chain, (services) => {
+    const at = positionOf(services, chain, service, 'service');
+    if (services.length === 1) throw new ChangeRefused(`service "${service}" is the last one of chain "${chain}", and a chain has ${AT_LEAST_ONE_SERVICE}`, 'service');
+    return services.toSpliced(at, 1);
+  });
 
 export const replaceInChain = (chain: string, service: string, by: string): Edit => (document) =>
   withServices(document, chain, (services) => {
@@ -151,3 +157,10 @@ export const weighInstance = (service: string, instance: string, weight: number)
     const at = instanceAt(instances, service, instance);
     return instances.with(at, { ...(instances[at] as Named), weight });
   });
+
+/** Has a service be that of an appliance: these are its units, and no others. */
+export const setUnits = (service: string, units: readonly Json[]): Edit => (document) => {
+  const { services, ...rest } = withInstances(document, service, () => units as readonly Named[]);
+  const definition = (services as Json)[service] as Json;
+  return { ...rest, services: { ...(services as Json), [service]: { ...definition, balancer: 'units' } } };
+};

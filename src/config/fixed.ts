@@ -6,12 +6,15 @@ import { same } from './share.js';
 
 const FIXED: readonly { readonly path: readonly string[]; readonly of: (configuration: Configuration) => unknown }[] = [
   { path: ['captures'], of: ({ captures }) => captures },
-  { path: ['underlay'], of: ({ underlay }) => underlay },
+  { path: ['underlay'], of: ({ underlays }) => underlays },
   { path: ['port'], of: ({ port }) => port },
   { path: ['workers'], of: ({ workers }) => workers },
   { path: ['flows', 'max'], of: ({ flows }) => flows.max },
   { path: ['control'], of: ({ control }) => control },
+  { path: ['metrics'], of: ({ metrics }) => metrics },
   { path: ['state_dir'], of: ({ stateDir }) => stateDir },
+  { path: ['load'], of: ({ load }) => load },
+  { path: ['mesh'], of: ({ mesh }) => mesh },
   { path: ['affinity_key'], of: ({ affinityKeyFile }) => affinityKeyFile },
 ];
 

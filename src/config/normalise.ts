@@ -2,8 +2,17 @@
 import { dirname, resolve } from 'node:path';
 import type { Affinity, Encapsulation } from '../dataplane/native.js';
 import { canonical } from './address.js';
-import type { Action, CaptureConfig, ChainConfig, Configuration, MatchConfig, PlainDocument, PolicyConfig, PortRange, ServiceConfig } from './configuration.js';
+import type { Action, AttachConfig, CaptureConfig, ChainConfig, Configuration, MatchConfig, PlainDocument, PolicyConfig, PortRange, ServiceConfig, SyncMode } from './configuration.js';
+import { health, type RawHealth } from './health.js';
 import { durationMs, many, type OneOrMany } from './forms.js';
+import { KeptEnds } from './kept-ends.js';
+import { REPORT_PORT } from './limits.js';
+import { mesh, type RawMesh } from './mesh.js';
+import { placement, type RawPlacement } from './placement.js';
+import { scale, type RawScale } from './scale.js';
+import { parseListen } from './listen.js';
+import { underlays, type RawUnderlays } from './underlays.js';
+import { endingServices } from './virtual-services.js';
 import { switches, variants, type RawSwitches, type RawVariants } from './variants.js';
 
 export { durationMs, many } from './forms.js';
@@ -21,17 +30,31 @@ export interface RawMatch {
 
 export interface RawChain {
   services: readonly string[];
-  return?: 'hub';
+  return?: 'hub' | 'mesh';
+  exit?: 'weir' | 'direct';
   encapsulation?: Encapsulation;
   answers?: 'backwards' | 'forwards';
+  deliver?: boolean;
+  virtual_addresses?: readonly string[];
+}
+
+export interface RawAttach {
+  in?: string;
+  out?: string;
+  vlan?: number | { in: number; out: number };
+  via?: string | { in: string; out: string };
 }
 
 export interface RawService {
-  instances: readonly { name: string; address: string; weight?: number }[];
+  instances: readonly { name: string; address?: string; underlay?: string; weight?: number; attach?: RawAttach }[];
   affinity?: Affinity;
   on_failure?: 'rebalance' | 'hold';
   fail?: 'open' | 'closed';
-  health?: { tcp: number; interval?: string; timeout?: string; rise?: number; fall?: number };
+  health?: RawHealth;
+  balancer?: ServiceConfig['balancer'];
+  placement?: RawPlacement;
+  scale?: RawScale;
+  sync?: SyncMode;
 }
 
 export interface RawPolicy {
@@ -44,7 +67,7 @@ export interface RawPolicy {
 
 /** The document as the schema admits it. */
 export interface RawConfiguration {
-  underlay?: { interface: string; address?: string; mtu?: number };
+  underlay?: RawUnderlays;
   captures: readonly { name: string; in: string; out: string; tenant?: number }[];
   services?: Record<string, RawService>;
   chains?: Record<string, RawChain | readonly string[]>;
@@ -57,9 +80,12 @@ export interface RawConfiguration {
   workers?: number | 'auto';
   flows?: { max?: number; idle?: { tcp?: string; other?: string; closed?: string } };
   mss_clamp?: 'auto' | 'off';
-  control?: { socket?: string; mode?: string };
+  control?: { socket?: string; mode?: string; read_only_group?: string };
   state_dir?: string;
   affinity_key?: { file: string };
+  load?: { key: { file: string }; port?: number };
+  mesh?: RawMesh;
+  metrics?: { listen: string; public?: boolean };
   log?: { level?: Configuration['log']['level'] };
 }
 
@@ -69,6 +95,9 @@ export function portRange(value: string | number): PortRange {
   const [low = '', high = low] = String(value).split('-');
   return { low: Number(low), high: Number(high) };
 }
+
+/** Services on mesh chains. */
+const handingOn = ({ chains = {} }: RawConfiguration): string[] => Object.values(chains).flatMap((chain) => (!Array.isArray(chain) && (chain as RawChain).return === 'mesh' ? (chain as RawChain).services : []));
 
 function captures(raw: RawConfiguration): CaptureConfig[] {
   const taken = new Set(raw.captures.flatMap((capture) => (capture.tenant === undefined ? [] : [capture.tenant])));
@@ -83,29 +112,49 @@ function captures(raw: RawConfiguration): CaptureConfig[] {
   });
 }
 
-function service(name: string, raw: RawService): ServiceConfig {
+function attachment({ in: inside = '', out = '', vlan, via }: RawAttach): AttachConfig {
+  if (via !== undefined) {
+    const sides = typeof via === 'string' ? { in: via, out: via } : via;
+    return { kind: 'routed', in: canonical(sides.in), out: canonical(sides.out) };
+  }
+  return { kind: 'bump', in: inside, out, vlan: typeof vlan === 'object' ? vlan : { in: vlan ?? 0, out: vlan ?? 0 } };
+}
+
+/** `ends`: a chain delivers there, or its instances hand on to others, so they return nothing, which says nothing of them. */
+function service(name: string, raw: RawService, ends: boolean): ServiceConfig {
+  const watched = raw.health === undefined ? null : health(raw.health);
   return {
     name,
-    instances: raw.instances.map((instance) => ({ name: instance.name, address: canonical(instance.address), weight: instance.weight ?? 1 })),
+    instances: raw.instances.map((instance) => ({
+      name: instance.name,
+      address: instance.address === undefined ? null : canonical(instance.address),
+      attach: instance.attach === undefined ? null : attachment(instance.attach),
+      underlay: instance.underlay ?? null,
+      weight: instance.weight ?? 1,
+    })),
     affinity: raw.affinity ?? '5-tuple',
     onFailure: raw.on_failure ?? 'rebalance',
     fail: raw.fail ?? 'closed',
-    health:
-      raw.health === undefined
-        ? null
-        : {
-            tcp: raw.health.tcp,
-            intervalMs: durationMs(raw.health.interval ?? '1s'),
-            timeoutMs: durationMs(raw.health.timeout ?? '500ms'),
-            rise: raw.health.rise ?? 2,
-            fall: raw.health.fall ?? 3,
-          },
+    balancer: raw.balancer ?? 'forwarder',
+    health: ends && watched !== null && watched.passive !== null ? { ...watched, passive: { ...watched.passive, silent: null } } : watched,
+    placement: placement(raw.placement),
+    scale: scale(raw.scale),
+    sync: raw.sync ?? 'off',
   };
 }
 
 function chain(name: string, raw: RawChain | readonly string[], encapsulation: Encapsulation): ChainConfig {
   const long: RawChain = Array.isArray(raw) ? { services: raw as readonly string[] } : (raw as RawChain);
-  return { name, services: long.services, return: 'hub', encapsulation: long.encapsulation ?? encapsulation, answers: long.answers ?? 'backwards' };
+  return {
+    name,
+    services: long.services,
+    return: long.return ?? 'hub',
+    exit: long.exit ?? 'weir',
+    encapsulation: long.encapsulation ?? encapsulation,
+    answers: long.answers ?? 'backwards',
+    deliver: long.deliver ?? false,
+    virtualAddresses: (long.virtual_addresses ?? []).map(canonical),
+  };
 }
 
 export function match(raw: RawMatch): MatchConfig {
@@ -126,8 +175,10 @@ export function match(raw: RawMatch): MatchConfig {
 const policyOf = new WeakMap<RawPolicy, PolicyConfig>();
 const policiesOf = new WeakMap<readonly RawPolicy[], readonly PolicyConfig[]>();
 
+const lastPolicies = new KeptEnds(policy);
+
 function policies(raw: readonly RawPolicy[]): readonly PolicyConfig[] {
-  const known = policiesOf.get(raw) ?? raw.map(policy);
+  const known = policiesOf.get(raw) ?? lastPolicies.map(raw);
   policiesOf.set(raw, known);
   return known;
 }
@@ -146,11 +197,12 @@ function makePolicy(raw: RawPolicy): PolicyConfig {
 /** `file`: where the document stands; paths in it are relative to its directory. */
 export function normalise(raw: RawConfiguration, file: string): Configuration {
   const encapsulation = raw.encapsulation ?? 'nsh';
+  const ending = new Set([...endingServices(raw.chains), ...handingOn(raw)]);
   return {
     source: { file, document: raw as unknown as PlainDocument },
-    underlay: raw.underlay === undefined ? null : { interface: raw.underlay.interface, address: raw.underlay.address === undefined ? null : canonical(raw.underlay.address), mtu: raw.underlay.mtu ?? null },
+    underlays: underlays(raw.underlay),
     captures: captures(raw),
-    services: Object.entries(raw.services ?? {}).map(([name, value]) => service(name, value)),
+    services: Object.entries(raw.services ?? {}).map(([name, value]) => service(name, value, ending.has(name))),
     chains: Object.entries(raw.chains ?? {}).map(([name, value]) => chain(name, value, encapsulation)),
     policies: policies(raw.policies ?? []),
     switches: switches(raw.switches),
@@ -167,9 +219,12 @@ export function normalise(raw: RawConfiguration, file: string): Configuration {
       },
     },
     mssClamp: raw.mss_clamp ?? 'auto',
-    control: { socket: raw.control?.socket ?? '/run/weir/weir.sock', mode: parseInt(raw.control?.mode ?? '0660', 8) },
+    control: { socket: raw.control?.socket ?? '/run/weir/weir.sock', mode: parseInt(raw.control?.mode ?? '0660', 8), readOnlyGroup: raw.control?.read_only_group ?? null },
     stateDir: raw.state_dir ?? '/var/lib/weir',
     affinityKeyFile: raw.affinity_key === undefined ? null : resolve(dirname(file), raw.affinity_key.file),
+    load: raw.load === undefined ? null : { port: raw.load.port ?? REPORT_PORT, keyFile: resolve(dirname(file), raw.load.key.file) },
+    mesh: mesh(raw.mesh, (name) => resolve(dirname(file), name)),
+    metrics: raw.metrics === undefined ? null : parseListen(raw.metrics.listen),
     log: { level: raw.log?.level ?? 'info' },
   };
 }

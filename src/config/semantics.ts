@@ -2,12 +2,21 @@
 import { formatAddress, notOneHost, parseAddress, parsePrefix } from './address.js';
 import type { PathStep, Places } from './document.js';
 import type { ConfigError } from './errors.js';
+import { checkHealth } from './health.js';
 import { MAX_DURATION_MS, MAX_HOPS } from './limits.js';
 import { isKnownGood } from './known.js';
+import { checkPlacement } from './placement.js';
+import { checkScale } from './scale.js';
+import { checkGroups } from './group-checks.js';
+import { checkMetrics } from './listen.js';
+import { checkMesh } from './mesh.js';
 import { nearest } from './nearest.js';
 import { isObject, list, entries, type Report } from './report.js';
 import { PROTOCOLS, durationMs, many, portRange, type RawConfiguration, type RawMatch } from './normalise.js';
+import { checkAttachments } from './attach-checks.js';
+import { checkUnderlayNames, ownAddressesIn, underlayTitle, underlaysIn } from './underlays.js';
 import { checkVariants } from './variant-checks.js';
+import { checkVirtualServices } from './virtual-services.js';
 
 /** `wrong`: paths that the schema has complained of already. */
 export function checkMeaning(places: Places, raw: RawConfiguration, wrong: ReadonlySet<string>): ConfigError[] {
@@ -19,8 +28,11 @@ export function checkMeaning(places: Places, raw: RawConfiguration, wrong: Reado
   checkCaptures(raw, report);
   checkUnderlay(raw, report);
   checkServices(raw, report);
+  checkAttachments(raw, report);
   checkChains(raw, report);
   checkPolicies(raw.policies, ['policies'], raw, report);
+  checkVirtualServices(raw, report);
+  checkMesh(raw as unknown as Record<string, unknown>, report);
   checkVariants(raw as unknown as Record<string, unknown>, {
     report,
     unknownName: (path, what, name, known) => unknownName(report, path, what, name, known),
@@ -28,6 +40,8 @@ export function checkMeaning(places: Places, raw: RawConfiguration, wrong: Reado
     unique: unique(report, 'name'),
     policies: (value, path) => checkPolicies(value, path, raw, report),
   });
+  checkGroups(raw, report);
+  checkMetrics(raw.metrics, report);
   for (const [key, value] of entries(raw.flows?.idle)) checkDuration(['flows', 'idle', key], value, report);
   return errors;
 }
@@ -64,7 +78,7 @@ function checkCaptures(raw: RawConfiguration, report: Report): void {
   const names = unique(report, 'name');
   const interfaces = unique(report, 'interface');
   const tenants = unique(report, 'tenant');
-  if (isObject(raw.underlay)) interfaces(['underlay', 'interface'], raw.underlay.interface, 'the underlay');
+  for (const { underlay, path } of underlaysIn(raw.underlay)) interfaces([...path, 'interface'], underlay['interface'], underlayTitle(underlay));
   list(raw.captures).forEach((capture, i) => {
     if (!isObject(capture)) return;
     const owner = `capture ${String(capture['name'])}`;
@@ -76,16 +90,22 @@ function checkCaptures(raw: RawConfiguration, report: Report): void {
 }
 
 function checkUnderlay(raw: RawConfiguration, report: Report): void {
-  if (isObject(raw.underlay)) {
-    checkHost(['underlay', 'address'], raw.underlay.address, report);
-    return;
-  }
-  const steps = entries(raw.chains).filter(([, chain]) => chainServices(chain).length > 0);
+  const all = underlaysIn(raw.underlay);
+  for (const { underlay, path } of all) checkHost([...path, 'address'], underlay['address'], report);
+  checkUnderlayNames(raw, { report, unknownName: (path, what, name, known) => unknownName(report, path, what, name, known), unique: (what) => unique(report, what) });
+  if (all.length > 0) return;
+  // Only a service whose instances are all attached does without.
+  const attached = new Set(entries(raw.services).flatMap(([name, service]) => {
+    const instances = list(isObject(service) ? service['instances'] : []);
+    return instances.length > 0 && instances.every((instance) => isObject(instance) && instance['attach'] !== undefined) ? [name] : [];
+  }));
+  const steps = entries(raw.chains).filter(([, chain]) => chainServices(chain).some((service) => !attached.has(String(service))));
   if (steps.length > 0) report(['chains', steps[0]?.[0] ?? ''], 'a chain with services needs an underlay to reach them: add `underlay: {interface: NAME}`', 'an underlay', undefined);
 }
 
 function checkServices(raw: RawConfiguration, report: Report): void {
   const addresses = unique(report, 'address');
+  for (const { bytes, owner, path } of ownAddressesIn(raw.underlay)) addresses(path, formatAddress(bytes), owner);
   for (const [name, service] of entries(raw.services)) {
     const names = unique(report, 'name');
     list(isObject(service) ? service['instances'] : []).forEach((instance, i) => {
@@ -95,8 +115,9 @@ function checkServices(raw: RawConfiguration, report: Report): void {
       const address = checkHost([...path, 'address'], instance['address'], report);
       if (address !== null) addresses([...path, 'address'], address, `${name}/${String(instance['name'])}`);
     });
-    const health = isObject(service) && isObject(service['health']) ? service['health'] : {};
-    for (const key of ['interval', 'timeout']) checkDuration(['services', name, 'health', key], health[key], report);
+    if (isObject(service) && isObject(service['health'])) checkHealth(['services', name, 'health'], service['health'], list(service['instances']), report);
+    if (isObject(service) && isObject(service['placement'])) checkPlacement(['services', name, 'placement'], service['placement'], report);
+    if (isObject(service) && isObject(service['scale'])) checkScale(['services', name, 'scale'], service['scale'], service, report);
   }
 }
 

@@ -1,26 +1,33 @@
 /** What the schema has to say of a document, in sentences for people. */
-import { Ajv2020, type ErrorObject } from 'ajv/dist/2020.js';
+import type { ErrorObject, Options } from 'ajv';
 import { describe, type PathStep, type Places } from './document.js';
 import type { ConfigError } from './errors.js';
+import { STATUS_PATTERN } from './health.js';
 import { isKnownGood } from './known.js';
+import { AT_LEAST_ONE_SERVICE } from './limits.js';
 import { nearest } from './nearest.js';
+import { validatorOf } from '../validator.js';
+import { ALL_ERRORS, OWN_SCHEMA } from './own-schema.js';
 import { schema } from './schema.js';
 
-// Compiled when they are first needed: most commands never read a document, and few find an error in a policy.
+// Made when they are first needed: most commands never read a document, and few find an error in a policy.
 const once = <T>(make: () => T): (() => T) => {
   let made: T | undefined;
   return () => (made ??= make());
 };
-const complete = { allErrors: true, verbose: true, strict: false, allowUnionTypes: true };
 /** Policies are checked one by one, so that those of a document before need not be checked again. */
-const frame = once(() => new Ajv2020(complete).compile({ ...schema, properties: { ...schema.properties, policies: { ...schema.properties.policies, items: true } } }));
-const policy = once(() => new Ajv2020(complete).compile(schema.properties.policies.items));
-/** Says only whether: a validator of all errors spends its time on those of branches that were not meant. */
-const quickly = once(() => new Ajv2020({ strict: false, allowUnionTypes: true }).compile(schema.properties.policies.items));
+const FRAME = { ...schema, properties: { ...schema.properties, policies: { ...schema.properties.policies, items: true } } };
+const POLICY = schema.properties.policies.items;
+/** Says only whether, of a hundred thousand as well: a validator of all errors spends its time on those of branches that were not meant. */
+const ONLY_WHETHER: Options = { ...OWN_SCHEMA, code: {} };
+export const SHAPE_VALIDATORS: readonly (readonly [schema: object, options: Options])[] = [[FRAME, ALL_ERRORS], [FRAME, ONLY_WHETHER], [POLICY, ALL_ERRORS], [POLICY, ONLY_WHETHER]];
+const frame = once(() => validatorOf(FRAME, ALL_ERRORS));
+const frameQuickly = once(() => validatorOf(FRAME, ONLY_WHETHER));
+const policy = once(() => validatorOf(POLICY, ALL_ERRORS));
+const quickly = once(() => validatorOf(POLICY, ONLY_WHETHER));
 
 export function checkShape(places: Places, root: Readonly<Record<string, unknown>>): ConfigError[] {
-  const whole = frame();
-  const errors = whole(root) ? [] : shapeErrors(places, root, whole.errors ?? [], []);
+  const errors = frameQuickly()(root) || frame()(root) ? [] : shapeErrors(places, root, frame().errors ?? [], []);
   const { policies } = root;
   if (Array.isArray(policies)) {
     const isGood = quickly();
@@ -82,7 +89,7 @@ function shapeError(places: Places, error: ErrorObject, path: PathStep[]): Confi
     const key = String(params['missingProperty']);
     return places.error(path, `the key "${key}" is missing`, key, undefined);
   }
-  const expected = expectation(error);
+  const expected = error.keyword === 'minItems' && path[0] === 'chains' ? AT_LEAST_ONE_SERVICE : expectation(error);
   const name = error.propertyName;
   if (name !== undefined) return places.error([...path, name], `expected ${expected}, found ${describe(name)}`, expected, name, true);
   return places.error(path, `expected ${expected}, found ${describe(error.data)}`, expected, error.data);
@@ -119,6 +126,8 @@ const NAME = 'a name of at most 63 letters, digits, ".", "_" and "-"';
 function patternExpectation(pattern: string): string {
   if (pattern.includes('ms|s|m|h')) return 'a duration with its unit, such as 500ms, 350s, 5m or 2h';
   if (pattern.includes('0-7')) return 'an octal mode in quotes, such as "0660"';
+  if (pattern === '^/') return 'a path that begins with "/"';
+  if (pattern === STATUS_PATTERN) return 'a status such as 200, or a range such as 200-399';
   if (pattern.includes('1,15')) return 'an interface name of at most 15 characters';
   return NAME;
 }
@@ -129,6 +138,8 @@ function branch(rule: Record<string, unknown>, at = 0): string {
   if (Array.isArray(rule['anyOf'])) return (rule['anyOf'] as Record<string, unknown>[]).map(branch).join(' or ');
   if (rule['type'] === 'array') return at === 0 ? 'a list' : 'a list of such';
   if (rule['type'] === 'object') return 'a mapping';
+  if (rule['type'] === 'boolean') return 'true or false';
+  if (rule['pattern'] === STATUS_PATTERN) return 'a range such as 200-399';
   if (rule['type'] === 'integer') return `a whole number from ${String(rule['minimum'])} to ${String(rule['maximum'])}`;
   if (String(rule['pattern'] ?? '').includes('{1,5}')) return 'a range such as "8000-8100"';
   return typeof rule['pattern'] === 'string' ? 'a name' : described(rule);

@@ -22,17 +22,18 @@ const nameOf = (policy: unknown): unknown => (policy as { name?: unknown } | nul
 export function sharePolicies(before: PlainDocument, next: PlainDocument): PlainDocument {
   const [old, fresh] = [before['policies'], next['policies']];
   if (!Array.isArray(old) || !Array.isArray(fresh) || old === fresh) return next;
-  let byName: Map<unknown, unknown> | undefined;
+  let places: Map<unknown, number> | undefined;
+  // Where a policy stood, from where it stands: most often there, but for those that were put in or taken out before it.
   let shift = 0;
   let moved = old.length !== fresh.length;
   const policies = fresh.map((policy: unknown, i) => {
-    // Most often it stands where it stood, but for those that were put in or taken out before it.
-    let candidate: unknown = old[i + shift];
-    if (nameOf(candidate) !== nameOf(policy)) {
-      byName ??= new Map(old.map((one: unknown) => [nameOf(one), one]));
-      candidate = byName.get(nameOf(policy));
-      shift = candidate === undefined ? shift - 1 : shift;
+    const name = nameOf(policy);
+    // Where the next one stands as it did, this one is new: no table of all names for one policy that was replaced.
+    if (nameOf(old[i + shift]) !== name && nameOf(old[i + 1 + shift]) !== nameOf(fresh[i + 1])) {
+      places ??= new Map(old.map((one: unknown, place) => [nameOf(one), place]));
+      shift = (places.get(name) ?? i + shift) - i;
     }
+    const candidate: unknown = old[i + shift];
     const kept = candidate !== undefined && same(candidate, policy) ? candidate : policy;
     if (kept !== old[i]) moved = true;
     return kept;

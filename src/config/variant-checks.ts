@@ -19,6 +19,12 @@ export function variantsOf(raw: unknown): { readonly name: unknown; readonly var
   return isObject(raw) ? Object.entries(raw).map(([name, variant]) => ({ name, variant, path: ['configurations', name] })) : [];
 }
 
+/** At the top level and of each named configuration, with where they stand. */
+export function policyLists(raw: Readonly<Record<string, unknown>>): { readonly policies: readonly unknown[]; readonly path: readonly PathStep[] }[] {
+  const variants = variantsOf(raw['configurations']);
+  return [{ policies: list(raw['policies']), path: ['policies'] }, ...variants.map(({ variant, path }) => ({ policies: list(isObject(variant) ? variant['policies'] : []), path: [...path, 'policies'] }))];
+}
+
 export function checkVariants(raw: Readonly<Record<string, unknown>>, tools: VariantTools): void {
   const { captures, services, switches } = raw;
   const names = {

@@ -4,6 +4,7 @@ import { addInstance, addPolicy, addService, insertIntoChain, removeFromChain, r
 import { MOST_ERRORS, formatErrors } from '../config/errors.js';
 import { mergePatch } from '../config/patch.js';
 import { ChangeRefused, DocumentRefused, GenerationMismatch } from '../config/refused.js';
+import type { ApplyOptions } from '../dataplane/dataplane.js';
 import type { Context, Method } from './method.js';
 import { OTHER_GENERATION, REFUSED, RpcError } from './protocol.js';
 
@@ -12,24 +13,25 @@ const object = { type: 'object' };
 const place = { after: name, before: name };
 
 /** What every change takes beside its own parameters. */
-const options = {
+export const CHANGE_OPTIONS = {
   existing: { enum: ['keep', 'move'] },
   if_generation: { type: 'integer', minimum: 0 },
   dry_run: { type: 'boolean' },
 };
 
-interface Options {
+export interface ChangeOptions {
   readonly existing?: 'keep' | 'move';
   readonly if_generation?: number;
   readonly dry_run?: boolean;
 }
 
+export const changeOptions = (params: ChangeOptions): ApplyOptions => ({ existing: params.existing, ifGeneration: params.if_generation, dryRun: params.dry_run });
+
 function change<P>(description: string, properties: Record<string, object>, required: readonly string[], edit: (params: P) => (document: PlainDocument) => unknown): Method {
   return {
     description,
-    params: { type: 'object', required, properties: { ...properties, ...options }, additionalProperties: false },
-    run: (params: P & Options, { dataplane, who }: Context) =>
-      dataplane.edit(edit(params), { existing: params.existing, ifGeneration: params.if_generation, dryRun: params.dry_run }, who),
+    params: { type: 'object', required, properties: { ...properties, ...CHANGE_OPTIONS }, additionalProperties: false },
+    run: (params: P & ChangeOptions, { dataplane, who }: Context) => dataplane.edit(edit(params), changeOptions(params), who),
   };
 }
 

@@ -17,6 +17,7 @@ export class ControlClient {
   private constructor(private readonly socket: Socket) {
     const lines = createInterface({ input: socket, crlfDelay: Infinity });
     lines.on('line', (line) => this.#receive(line));
+    lines.on('error', () => undefined); // the socket's, once more
     this.closed = new Promise((resolve) => {
       socket.on('close', () => {
         this.#closed = true;

@@ -1,14 +1,17 @@
 /** What can be asked of a running dataplane: name, schema of its parameters, handler. */
-import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
 import { durationMs } from '../config/normalise.js';
 import type { InstanceState } from '../dataplane/native.js';
 import { chains, flows, services, stats, status, type FlowFilter } from '../dataplane/views.js';
-import { CHANGE_METHODS, asRpcError } from './change-methods.js';
+import { CHANGE_METHODS } from './change-methods.js';
 import { CONDITION_METHODS } from './condition-methods.js';
 import { EVENT_METHODS } from './event-methods.js';
 import { EXPLAIN_METHODS } from './explain-methods.js';
-import type { Context, Method } from './method.js';
-import { INVALID_PARAMS, METHOD_NOT_FOUND, RpcError } from './protocol.js';
+import { LOAD_METHODS } from './load-methods.js';
+import { MESH_METHODS } from './mesh-methods.js';
+import { OBSERVE_METHODS } from './observe-methods.js';
+import type { Method } from './method.js';
+import { TAKEOVER_METHODS } from './takeover-methods.js';
+import { STEER_METHODS } from './steer-methods.js';
 
 const none = { type: 'object', properties: {}, additionalProperties: false } as const;
 const text = { type: 'string', minLength: 1, maxLength: 255 };
@@ -29,8 +32,10 @@ export const METHODS: Readonly<Record<string, Method>> = {
   },
   chains: { description: 'Chains, their paths and streams.', params: none, run: (_: never, { dataplane }) => chains(dataplane) },
   services: { description: 'Services, their instances and states.', params: none, run: (_: never, { dataplane }) => services(dataplane) },
+  ...LOAD_METHODS,
   ...EXPLAIN_METHODS,
   ...CHANGE_METHODS,
+  ...STEER_METHODS,
   'instance.set': {
     description: 'Sets the state of one instance.',
     params: {
@@ -44,6 +49,9 @@ export const METHODS: Readonly<Record<string, Method>> = {
   },
   ...CONDITION_METHODS,
   ...EVENT_METHODS,
+  ...TAKEOVER_METHODS,
+  ...OBSERVE_METHODS,
+  ...MESH_METHODS,
   shutdown: {
     description: 'Ends the dataplane as SIGTERM does.',
     params: none,
@@ -53,40 +61,3 @@ export const METHODS: Readonly<Record<string, Method>> = {
     },
   },
 };
-
-const ajv = new Ajv2020({ allErrors: true, strict: false });
-/** Compiled when a method is first called. */
-const validators = new Map<string, ValidateFunction>();
-
-function validatorOf(name: string, method: Method): ValidateFunction {
-  const known = validators.get(name) ?? ajv.compile(method.params);
-  validators.set(name, known);
-  return known;
-}
-
-/** Checks and runs one request. Throws an RpcError. */
-export async function call(name: string, params: unknown, context: Context): Promise<unknown> {
-  const method = Object.hasOwn(METHODS, name) ? METHODS[name] : undefined;
-  if (method === undefined) {
-    throw new RpcError(METHOD_NOT_FOUND, `there is no method "${name}"; there are: ${Object.keys(METHODS).join(', ')}`);
-  }
-  const validate = validatorOf(name, method);
-  const given = params ?? {};
-  if (Array.isArray(given)) throw new RpcError(INVALID_PARAMS, `${name}: parameters are given by name, in an object`);
-  if (!validate(given)) {
-    const problems = (validate.errors ?? [])
-      .filter((error) => error.keyword !== 'anyOf')
-      .map((error) => {
-        const extra = (error.params as { additionalProperty?: string }).additionalProperty;
-        const path = [error.instancePath.slice(1).replaceAll('/', '.'), extra].filter((part) => part !== undefined && part !== '').join('.');
-        const allowed = (error.params as { allowedValues?: unknown[] }).allowedValues;
-        return { path, message: allowed === undefined ? String(error.message) : `must be one of ${allowed.join(', ')}` };
-      });
-    throw new RpcError(INVALID_PARAMS, `${name}: ${problems.map((p) => `${p.path === '' ? 'parameters' : p.path} ${p.message}`).join('; ')}`, { problems });
-  }
-  try {
-    return await method.run(given as never, context);
-  } catch (error) {
-    throw asRpcError(error);
-  }
-}

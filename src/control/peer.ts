@@ -20,18 +20,25 @@ export function userName(uid: number, file = '/etc/passwd'): string | null {
   }
 }
 
-/** Never throws: a connection whose peer stays unknown is served all the same, under the name `otherwise`. */
-export function peerOf(socket: Socket, otherwise: string): Who {
+export interface Peer {
+  readonly who: Who;
+  /** All that it was in when it connected. */
+  readonly groups: readonly number[];
+}
+
+/** Never throws: of a peer that stays unknown only the name `otherwise` is known. */
+export function peerOf(socket: Socket, otherwise: string): Peer {
+  const unknown: Peer = { who: new Who(otherwise), groups: [] };
   // There is no public way to a socket's descriptor, and without it none to SO_PEERCRED: net.Socket has no `fd`, and
   // socket.address() is empty for Unix sockets. The handle is libuv's pipe, which has had an `fd` since Node 0.x.
   const descriptor = (socket as unknown as { readonly _handle?: { readonly fd?: number } | null })._handle?.fd;
-  if (typeof descriptor !== 'number' || descriptor < 0) return new Who(otherwise);
+  if (typeof descriptor !== 'number' || descriptor < 0) return unknown;
   try {
     const found = native.peerCredentials(descriptor);
-    if (found === null) return new Who(otherwise);
-    const { uid, gid, pid } = found;
-    return new Who(userName(uid) ?? `uid ${uid}`, uid, gid, pid > 0 ? pid : null);
+    if (found === null) return unknown;
+    const { uid, gid, pid, groups } = found;
+    return { who: new Who(userName(uid) ?? `uid ${uid}`, uid, gid, pid > 0 ? pid : null), groups: [gid, ...groups] };
   } catch {
-    return new Who(otherwise);
+    return unknown;
   }
 }

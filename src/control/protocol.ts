@@ -10,6 +10,8 @@ export const REFUSED = -32000;
 export const LINE_TOO_LONG = -32001;
 /** `if_generation` is not the one in force, which `data.generation` says. */
 export const OTHER_GENERATION = -32002;
+/** Who asks may not do this. */
+export const NOT_ALLOWED = -32003;
 
 export type Id = string | number | null;
 

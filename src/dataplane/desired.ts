@@ -3,13 +3,19 @@ import { resolve } from 'node:path';
 import { SYSTEM_CLOCK, type Clock } from '../conditions/clock.js';
 import { Conditions } from '../conditions/conditions.js';
 import type { Configuration } from '../config/configuration.js';
-import { chainChanged } from '../config/diff.js';
+import { chainChanged, policiesConcerned } from '../config/diff.js';
 import { compile, instanceKey, type Facts } from '../program/compile.js';
-import type { Ids } from '../program/ids.js';
-import type { Origin, SavedInstance, SavedState } from '../state/state.js';
+import { idsRevision, type Ids } from '../program/ids.js';
+import type { Meaning, Origin, SavedInstance, SavedState } from '../state/state.js';
 import { Ending } from './ending.js';
+import { followMembers } from './members.js';
 import type { InstanceState, NativeProgram } from './native.js';
 import { Paths } from './paths.js';
+import { conflict, withMembers, type ElasticMember } from '../scale/members.js';
+import { ChangeRefused } from '../config/refused.js';
+
+/** By then every live stream has been looked at, also silent ones: native code looks at each about once a second. */
+const MOVE_MS = 30_000;
 
 export class Desired {
   readonly paths = new Paths();
@@ -17,6 +23,14 @@ export class Desired {
   readonly #ending = new Ending();
   /** By `service/name`; the others are up. */
   readonly #instances = new Map<string, SavedInstance>();
+  /** Those that fail, whatever people set. */
+  #failing: ReadonlySet<string> = new Set();
+  /** What load makes of weights. */
+  #factors: ReadonlyMap<string, number> = new Map();
+  /** Policies that were changed with `existing: move`. */
+  readonly #moves = new Map<string, { readonly generation: number; readonly untilMs: number }>();
+  /** Instances that hooks started; the configuration has them. */
+  #members: readonly ElasticMember[];
   #configuration: Configuration;
   #generation: number;
 
@@ -24,9 +38,33 @@ export class Desired {
     this.conditions = new Conditions(clock, origin.switches);
     this.#configuration = configuration;
     this.#generation = origin.generation;
+    this.#members = origin.elastic ?? [];
     const keys = keysOf(configuration);
     for (const [key, saved] of Object.entries(origin.instances)) if (keys.has(key)) this.#instances.set(key, saved);
-    for (const chain of configuration.chains) this.paths.add(chain, 'keep');
+    const before = origin.continuity?.before ?? null;
+    if (before === null) for (const chain of configuration.chains) this.paths.add(chain, 'keep');
+    else this.#resume(before);
+  }
+
+  /** Goes on with the paths of the last process; services that only they have go on with them. */
+  #resume({ paths, services }: Meaning): void {
+    const own = new Set(this.#configuration.services.map(({ name }) => name));
+    const gone = new Map(services.filter(({ name }) => !own.has(name)).map((service) => [service.name, service]));
+    this.paths.resume(paths, this.#configuration.chains, (service) => own.has(service) || gone.has(service));
+    const used = new Set(this.paths.all().flatMap((path) => path.services));
+    for (const [name, service] of gone) if (used.has(name)) this.#ending.resume(service);
+  }
+
+  /** What the numbers of its programs mean, but for the ids. */
+  meaning(): Omit<Meaning, 'ids'> {
+    const used = new Set(this.paths.all().flatMap((path) => path.services));
+    const services = [...this.#configuration.services, ...this.#ending.services()].filter(({ name }) => used.has(name));
+    return { captures: this.#configuration.captures, paths: this.paths.toSave(), services };
+  }
+
+  /** Changes whenever meaning() or the ids do. */
+  meaningRevision(ids: Ids): string {
+    return `${idsRevision(ids)} ${JSON.stringify(this.meaning())}`;
   }
 
   get configuration(): Configuration {
@@ -38,7 +76,7 @@ export class Desired {
 
   /** Begins a change, and with `next` a generation. The function that it returns takes back everything since. */
   begin(next: boolean): () => void {
-    const saved = { switches: this.conditions.switches, generation: this.#generation, configuration: this.#configuration, paths: this.paths.snapshot(), ending: this.#ending.snapshot(), instances: new Map(this.#instances) };
+    const saved = { switches: this.conditions.switches, generation: this.#generation, configuration: this.#configuration, paths: this.paths.snapshot(), ending: this.#ending.snapshot(), instances: new Map(this.#instances), failing: this.#failing, factors: this.#factors, members: this.#members, moves: new Map(this.#moves) };
     if (next) this.#generation++;
     return () => {
       this.#generation = saved.generation;
@@ -48,7 +86,23 @@ export class Desired {
       this.#ending.restore(saved.ending);
       this.#instances.clear();
       saved.instances.forEach((state, key) => this.#instances.set(key, state));
+      this.#failing = saved.failing;
+      this.#factors = saved.factors;
+      this.#members = saved.members;
+      this.#moves.clear();
+      saved.moves.forEach((move, policy) => this.#moves.set(policy, move));
     };
+  }
+
+  /** A configuration as it is written down, with the instances that hooks started. Throws a ChangeRefused where they don't go together. */
+  withMembers(written: Configuration): Configuration {
+    const wrong = conflict(written, this.#members);
+    if (wrong !== null) throw new ChangeRefused(wrong.message, wrong.path);
+    return withMembers(written, this.#members);
+  }
+
+  setMembers(members: readonly ElasticMember[]): void {
+    this.#members = members;
   }
 
   /** Changed chains get new paths; those that are gone keep theirs until no stream is left. Instances that remain keep their state. */
@@ -62,6 +116,7 @@ export class Desired {
       if (was === undefined || chainChanged(was, chain)) this.paths.add(chain, existing);
     }
     for (const gone of chains.keys()) this.paths.retire(gone);
+    if (existing === 'move') for (const policy of policiesConcerned(before.policies, after.policies)) this.#moves.set(policy, { generation: this.#generation, untilMs: nowMs + MOVE_MS });
     this.#ending.replaced(before, after, nowMs);
     this.#forgetInstances();
   }
@@ -71,7 +126,26 @@ export class Desired {
     for (const key of this.#instances.keys()) if (!keys.has(key) && !this.#ending.hasService(key.split('/')[0] ?? '')) this.#instances.delete(key);
   }
 
+  /** What counts: one that fails is down, also while it drains. */
   stateOf(key: string): InstanceState {
+    const set = this.setStateOf(key);
+    return this.#failing.has(key) && (set === 'up' || set === 'draining') ? 'down' : set;
+  }
+
+  /** Those that fail by their health. */
+  get failing(): ReadonlySet<string> {
+    return this.#failing;
+  }
+  setFailing(keys: ReadonlySet<string>): void {
+    this.#failing = keys;
+  }
+
+  setFactors(factors: ReadonlyMap<string, number>): void {
+    this.#factors = factors;
+  }
+
+  /** What people set. */
+  setStateOf(key: string): InstanceState {
     return this.#ending.hasLeft(key) ? 'down' : (this.#instances.get(key)?.state ?? 'up');
   }
 
@@ -104,12 +178,20 @@ export class Desired {
     return this.#ending.with(this.#configuration, this.paths);
   }
 
-  compile(ids: Ids, machine: Pick<Facts, 'affinityKey' | 'underlay' | 'captureMtus' | 'macOf'>): NativeProgram {
+  /** Has the members of paths follow which runs of instances can be reached. */
+  follow(sessionOf: (key: string) => string | null): void {
+    followMembers(this.paths, this.whole(), { sessionOf, stateOf: (key) => this.stateOf(key), failing: (key) => this.stateOf(key) === 'down' && this.setStateOf(key) !== 'down' });
+  }
+
+  compile(ids: Ids, machine: Pick<Facts, 'affinityKey' | 'probeKey' | 'underlays' | 'captureMtus' | 'macOf' | 'underlayOf' | 'attachmentOf' | 'proxyPorts'>): NativeProgram {
+    for (const [policy, { untilMs }] of this.#moves) if (Date.now() >= untilMs) this.#moves.delete(policy);
     const facts: Facts = {
       ...machine,
       generation: this.#generation,
       stateOf: (key) => this.stateOf(key),
+      factorOf: (key) => this.#factors.get(key) ?? 1,
       paths: this.paths.all(),
+      moves: [...this.#moves].map(([policy, { generation }]) => ({ policy, generation })),
       currentPath: (chain) => this.paths.currentId(chain),
     };
     return compile(this.conditions.decided(this.whole()), ids, facts);
@@ -117,7 +199,7 @@ export class Desired {
 
   toSave(): SavedState {
     const { file, document } = this.#configuration.source;
-    return { generation: this.#generation, file: resolve(file), document, instances: Object.fromEntries(this.#instances), ...this.conditions.toSave() };
+    return { generation: this.#generation, file: resolve(file), document, instances: Object.fromEntries(this.#instances), elastic: this.#members, ...this.conditions.toSave() };
   }
 }
 

@@ -3,7 +3,7 @@
  * for a moment instances that were taken out, since what they hold at that moment must be accepted back.
  */
 import type { ChainConfig, Configuration, InstanceConfig, ServiceConfig } from '../config/configuration.js';
-import { pairInstances } from '../config/diff.js';
+import { pairInstances, placeOf } from '../config/diff.js';
 import { instanceKey } from '../program/compile.js';
 import type { Paths } from './paths.js';
 
@@ -14,6 +14,13 @@ interface Left {
   readonly service: string;
   readonly instance: InstanceConfig;
   readonly untilMs: number;
+}
+
+/** What no other instance may have: an address, or a VLAN on each of two interfaces. */
+function placesOf({ address, attach }: InstanceConfig): string[] {
+  if (attach === null) return [String(address)];
+  if (attach.kind === 'routed') return [...new Set([`via ${attach.in}`, `via ${attach.out}`])];
+  return [`${attach.in}/${attach.vlan.in}`, `${attach.out}/${attach.vlan.out}`];
 }
 
 export class Ending {
@@ -30,10 +37,10 @@ export class Ending {
         continue;
       }
       const { removed, changed } = pairInstances(service, is);
-      const gone = [...removed, ...changed.filter(([was, now]) => was.address !== now.address).map(([was]) => was)];
+      const gone = [...removed, ...changed.filter(([was, now]) => placeOf(was) !== placeOf(now)).map(([was]) => was)];
       for (const instance of gone) {
         // A name of its own: streams that are pinned to the instance must not find it, so that they choose another.
-        const name = `${instance.name} (left ${instance.address})`;
+        const name = `${instance.name} (left ${placeOf(instance)})`;
         this.#left.set(instanceKey(service.name, name), { service: service.name, instance: { ...instance, name }, untilMs: nowMs + GRACE_MS });
       }
     }
@@ -50,6 +57,16 @@ export class Ending {
     return { instances, services };
   }
 
+  /** Services that only old paths have. */
+  services(): readonly ServiceConfig[] {
+    return [...this.#services.values()];
+  }
+
+  /** One of another process, for paths that go on. */
+  resume(service: ServiceConfig): void {
+    this.#services.set(service.name, service);
+  }
+
   /** Whether it is an instance that was taken out: it gets nothing more. */
   hasLeft(key: string): boolean {
     return this.#left.has(key);
@@ -63,12 +80,13 @@ export class Ending {
   with(configuration: Configuration, paths: Paths): Configuration {
     const chains = paths.endingChains();
     if (this.#services.size === 0 && this.#left.size === 0 && chains.length === 0) return configuration;
-    const taken = new Set(configuration.services.flatMap((service) => service.instances.map((instance) => instance.address)));
-    // An address has one owner: a new one gets it at once.
+    const taken = new Set(configuration.services.flatMap((service) => service.instances.flatMap(placesOf)));
+    // An address or an interface has one owner: a new one gets it at once.
     const own = (instances: readonly InstanceConfig[]): InstanceConfig[] =>
-      instances.filter(({ address }) => {
-        const free = !taken.has(address);
-        taken.add(address);
+      instances.filter((instance) => {
+        const places = placesOf(instance);
+        const free = !places.some((place) => taken.has(place));
+        if (free) for (const place of places) taken.add(place);
         return free;
       });
     const left = (service: string): InstanceConfig[] => own([...this.#left.values()].filter((entry) => entry.service === service).map((entry) => entry.instance));
@@ -80,7 +98,7 @@ export class Ending {
       ],
       chains: [
         ...configuration.chains,
-        ...chains.map((path): ChainConfig => ({ name: path.chain, services: path.services, return: 'hub', encapsulation: path.encapsulation, answers: path.answers })),
+        ...chains.map((path): ChainConfig => ({ name: path.chain, services: path.services, return: 'hub', exit: 'weir', encapsulation: path.encapsulation, answers: path.answers, deliver: path.deliver, virtualAddresses: [] })),
       ],
     };
   }

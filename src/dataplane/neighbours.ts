@@ -1,29 +1,57 @@
 /**
- * Which MAC an instance's packets go to: the kernel's own routing and neighbour tables answer, and a datagram to the discard
- * port makes the kernel resolve what it does not know yet (no privilege, and routers and local instances come for free).
+ * By which underlay an instance is reached, and which MAC its packets go to there: the kernel's own routing and neighbour tables
+ * answer, and a datagram to the discard port makes the kernel resolve what it does not know yet (no privilege, and routers and local
+ * instances come for free).
  */
-import { createSocket } from 'node:dgram';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isIpv4 } from '../config/address.js';
+import type { Destination } from '../program/destinations.js';
 import { native } from './native.js';
 
-const DISCARD_PORT = 9;
 /** The kernel forgets neighbours it does not need and finds them again within a second: that is no loss yet. */
 const SILENT_ROUNDS = 3;
 const LOOPBACK_MAC = '00:00:00:00:00:00';
 
+/** An underlay's interface as it is at the moment: one that is made anew has another index. */
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  readonly loopback: boolean;
+}
+
+interface Way {
+  readonly mac: string | null;
+  /** Number of the underlay. */
+  readonly underlay: number;
+}
+
 export class Neighbours {
-  readonly #macs = new Map<string, string>();
+  readonly #found = new Map<string, Way & { readonly mac: string }>();
   /** Rounds in a row in which the kernel no longer had a neighbour that it once had. */
   readonly #unanswered = new Map<string, number>();
-  readonly #underlay: { readonly index: number; readonly loopback: boolean };
+  /** As they were when they were last asked for: asking takes the kernel some 100 µs and more, and macOf() is asked for every instance there is. */
+  #links: readonly (Link | null)[] | null = null;
 
-  constructor(underlay: { readonly index: number; readonly loopback: boolean }) {
-    this.#underlay = underlay;
+  /** `linksNow`: of the underlays, in their order; null where one is not there. */
+  constructor(private readonly linksNow: () => readonly (Link | null)[]) {}
+
+  #look(): readonly (Link | null)[] {
+    this.#links = this.linksNow();
+    return this.#links;
+  }
+
+  /** Then everything is on this host, whatever the routes say. */
+  get #onlyLoopback(): boolean {
+    const links = this.#links ?? this.#look();
+    return links.length === 1 && links[0]?.loopback === true;
   }
 
   macOf(address: string): string | null {
-    return this.#underlay.loopback ? LOOPBACK_MAC : (this.#macs.get(address) ?? null);
+    return this.#onlyLoopback ? LOOPBACK_MAC : (this.#found.get(address)?.mac ?? null);
+  }
+
+  /** Number of the underlay that the address was last found on; null before. */
+  underlayOf(address: string): number | null {
+    return this.#found.get(address)?.underlay ?? null;
   }
 
   /** The kernel does not find it any more, though its MAC is still used. */
@@ -32,41 +60,58 @@ export class Neighbours {
   }
 
   /** Looks all of them up; asks the kernel to resolve what is missing. True if anything changed. */
-  refresh(addresses: readonly string[]): boolean {
-    if (this.#underlay.loopback) return false;
+  refresh(destinations: readonly Destination[]): boolean {
+    const links = this.#look();
+    if (this.#onlyLoopback) return false;
     let changed = false;
-    for (const address of addresses) {
-      const route = native.routeTo(address);
-      // A route through another interface is no way for packets that leave by the underlay.
-      const mac = route === null || route.interfaceIndex !== this.#underlay.index ? null : native.neighbour(route.interfaceIndex, route.nextHop);
-      if (mac !== null) this.#unanswered.delete(address);
-      else if (this.#macs.has(address)) this.#unanswered.set(address, (this.#unanswered.get(address) ?? 0) + 1);
-      if (mac !== null && mac !== this.#macs.get(address)) {
-        this.#macs.set(address, mac);
+    for (const destination of destinations) {
+      const { address, underlay: wanted = null } = destination;
+      // The configuration says another underlay than before: what is known of the old one is of no use there.
+      if (wanted !== null && (this.#found.get(address)?.underlay ?? wanted) !== wanted) changed = this.#found.delete(address);
+      const before = this.#found.get(address);
+      const way = wayTo(links, destination);
+      if (way?.mac != null) {
+        this.#unanswered.delete(address);
+        if (way.mac === before?.mac && way.underlay === before.underlay) continue;
+        this.#found.set(address, { ...way, mac: way.mac });
         changed = true;
+        continue;
       }
       // A known MAC is kept while the kernel resolves again: traffic to it may well still arrive.
-      if (mac === null && route !== null) solicit(address);
+      if (before !== undefined) this.#unanswered.set(address, (this.#unanswered.get(address) ?? 0) + 1);
+      const link = way === null ? null : links[way.underlay];
+      if (link != null) native.solicit(address, wanted === null ? null : link.name);
     }
     return changed;
   }
 
+  /** Those that no way by any underlay leads to. */
+  unreachable(destinations: readonly Destination[]): readonly string[] {
+    const links = this.#look();
+    if (this.#onlyLoopback) return [];
+    return destinations.filter((destination) => wayTo(links, destination) === null).map(({ address }) => address);
+  }
+
   /** Waits until all are known, `timeoutMs` at most. Returns those that are not. */
-  async resolve(addresses: readonly string[], timeoutMs: number): Promise<string[]> {
-    const missing = (): string[] => addresses.filter((address) => this.macOf(address) === null);
-    for (const end = Date.now() + timeoutMs; ; ) {
-      this.refresh(missing());
-      if (missing().length === 0 || Date.now() >= end) return missing();
+  async resolve(destinations: readonly Destination[], timeoutMs: number): Promise<string[]> {
+    const missing = (): Destination[] => destinations.filter(({ address }) => this.macOf(address) === null);
+    // All of them at first: one may be on another underlay than before.
+    this.refresh(destinations);
+    for (const end = Date.now() + timeoutMs; missing().length > 0 && Date.now() < end; ) {
       await sleep(50);
+      this.refresh(missing());
     }
+    return missing().map(({ address }) => address);
   }
 }
 
-function solicit(address: string): void {
-  const socket = createSocket(isIpv4(address) ? 'udp4' : 'udp6');
-  const done = (): void => {
-    socket.close();
-  };
-  socket.on('error', () => undefined);
-  socket.send(Buffer.alloc(0), DISCARD_PORT, address, done);
+/** Null: no underlay leads there. A route through another interface is no way for packets that leave by an underlay. */
+function wayTo(links: readonly (Link | null)[], { address, underlay = null }: Destination): Way | null {
+  const wanted = underlay === null ? undefined : (links[underlay] ?? null);
+  if (wanted === null) return null;
+  if (wanted?.loopback === true) return { mac: LOOPBACK_MAC, underlay: underlay ?? 0 };
+  const route = native.routeTo(address, wanted?.index);
+  const at = route === null ? -1 : links.findIndex((link) => link?.index === route.interfaceIndex);
+  if (route === null || at < 0) return null;
+  return { mac: links[at]?.loopback === true ? LOOPBACK_MAC : native.neighbour(route.interfaceIndex, route.nextHop), underlay: at };
 }

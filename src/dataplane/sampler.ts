@@ -1,6 +1,7 @@
 /** Readings for conditions from what native code counts: rates between two looks, amounts as they are. */
 import { readingsOf, type Readings } from '../conditions/readings.js';
-import type { Configuration } from '../config/configuration.js';
+import type { Configuration, ServiceConfig } from '../config/configuration.js';
+import { reachable } from '../program/attachments.js';
 import { instanceKey } from '../program/compile.js';
 import type { Ids } from '../program/ids.js';
 import type { NativeCounters, NativeProgram } from './native.js';
@@ -8,13 +9,29 @@ import type { NativeCounters, NativeProgram } from './native.js';
 /** A rate over less time would be noise: an exact look at a window's edge may come right behind one of upkeep's. */
 const LEAST_INTERVAL_MS = 500;
 
+/** What a service's instances say themselves; null: not all of them say so, for `cpu` none. */
+export type Reported = (service: ServiceConfig) => { readonly cpu: number | null; readonly packetsPerSecond: number | null; readonly streams: number | null };
+const NOTHING = { cpu: null, packetsPerSecond: null, streams: null };
+
+/** Counts more than what is measured here: other forwarders send to the same instances. */
+function said({ services }: Configuration, reported: Reported): Record<string, number> {
+  const values: Record<string, number> = {};
+  for (const service of services) {
+    const { cpu, packetsPerSecond, streams } = reported(service);
+    for (const [of, value] of [['cpu', cpu], ['packets_per_second', packetsPerSecond], ['streams', streams]] as const) {
+      if (value !== null) values[`load ${service.name} ${of}`] = value;
+    }
+  }
+  return values;
+}
+
 export class Sampler {
   #counts: Readonly<Record<string, number>> = {};
   #atMs = -Infinity;
   #rates: Readonly<Record<string, number>> = {};
 
   /** Rates are unknown until the second call, and where nothing is counted. */
-  sample(configuration: Configuration, program: NativeProgram, ids: Ids, counters: NativeCounters, nowMs: number): Readings {
+  sample(configuration: Configuration, program: NativeProgram, ids: Ids, counters: NativeCounters, nowMs: number, reported: Reported = () => NOTHING): Readings {
     const interval = nowMs - this.#atMs;
     if (interval >= LEAST_INTERVAL_MS || interval < 0) {
       const counts = countsOf(configuration, ids, counters);
@@ -22,7 +39,7 @@ export class Sampler {
       this.#counts = counts;
       this.#atMs = nowMs;
     }
-    return readingsOf({ ...this.#rates, ...amountsOf(configuration, program, ids, counters) });
+    return readingsOf({ ...this.#rates, ...amountsOf(configuration, program, ids, counters), ...said(configuration, reported) });
   }
 }
 
@@ -54,11 +71,13 @@ function countsOf({ services, captures }: Configuration, ids: Ids, { instances, 
 
 function amountsOf({ services }: Configuration, program: NativeProgram, ids: Ids, counters: NativeCounters): Record<string, number> {
   const amounts: Record<string, number> = { streams: counters.streams.active };
+  // Those that a primary directs streams to.
+  const directed = new Set(program.services.flatMap((service) => (service.primary === true ? [service.id] : [])));
   const streamsAt = new Map(counters.instances.map((row) => [row.id, row.streams]));
   for (const { name, instances } of services) {
     const own = new Set(instances.map((instance) => ids.instances.id(instanceKey(name, instance.name))));
     amounts[`load ${name} streams`] = [...own].reduce((sum, id) => sum + (streamsAt.get(id) ?? 0), 0);
-    amounts[`healthy ${name}`] = program.instances.filter(({ id, state, mac }) => own.has(id) && state === 'up' && mac !== null).length;
+    amounts[`healthy ${name}`] = program.instances.filter(({ id, state, ...instance }) => own.has(id) && (state === 'up' || (state === 'draining' && directed.has(instance.service))) && reachable(instance)).length;
   }
   return amounts;
 }

@@ -1,20 +1,38 @@
 /** The dataplane's state in names instead of numbers: what the control socket answers. */
-import type { InstanceState, NativeFlow, PacketCount } from './native.js';
+import type { InstanceState, NativeFlow, NativeInstance, PacketCount } from './native.js';
+import { attachText } from '../config/diff.js';
+import { underlayLabel } from '../config/underlays.js';
+import { reachable } from '../program/attachments.js';
+import type { HealthView } from '../health/monitor.js';
+import type { Measured } from '../load/balancer.js';
+import type { LoadView } from '../load/ledger.js';
 import { instanceKey } from '../program/compile.js';
 import type { Dataplane } from './dataplane.js';
 
 const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmpv6' };
 const NO_PACKETS: PacketCount = { packets: 0, bytes: 0 };
 
+export interface UnderlayView {
+  /** Null: the only one, and written without a name. */
+  readonly name: string | null;
+  readonly interface: string;
+  readonly addresses: readonly string[];
+  readonly mtu: number;
+}
+
 export interface StatusView {
   readonly generation: number;
   readonly uptimeSeconds: number;
   readonly pid: number;
   readonly port: string;
-  readonly underlay: { readonly interface: string; readonly addresses: readonly string[]; readonly mtu: number } | null;
+  /** The first one. */
+  readonly underlay: UnderlayView | null;
+  readonly underlays: readonly UnderlayView[];
   readonly captures: readonly { readonly name: string; readonly in: string; readonly out: string; readonly tenant: number }[];
   readonly streams: { readonly active: number; readonly capacity: number };
   readonly chains: number;
+  /** Addresses that weir answers ARP and neighbour discovery for. */
+  readonly virtualAddresses: readonly string[];
   readonly policies: number;
   readonly instances: { readonly total: number; readonly up: number; readonly unresolved: number };
 }
@@ -24,27 +42,26 @@ export function status(dataplane: Dataplane): StatusView {
   const configured = new Set(configuration.services.flatMap((service) => service.instances.map((instance) => dataplane.ids.instances.id(instanceKey(service.name, instance.name)))));
   const instances = dataplane.program.instances.filter(({ id }) => configured.has(id));
   const { active, capacity } = dataplane.runner.counters().streams;
+  const underlays = configuration.underlays.map(({ name, interface: device }, i): UnderlayView => {
+    const { ipv4 = null, ipv6 = null, mtu = 0 } = host.underlays[i] ?? {};
+    return { name, interface: device, addresses: [ipv4, ipv6].filter((address) => address !== null), mtu };
+  });
   return {
     generation: dataplane.generation,
     uptimeSeconds: Math.round((Date.now() - dataplane.startedAt) / 1000),
     pid: process.pid,
     port: configuration.port,
-    underlay:
-      configuration.underlay === null
-        ? null
-        : {
-            interface: configuration.underlay.interface,
-            addresses: [host.program.ipv4, host.program.ipv6].filter((address) => address !== null),
-            mtu: host.program.mtu,
-          },
+    underlay: underlays[0] ?? null,
+    underlays,
     captures: configuration.captures.map(({ name, in: inside, out, tenant }) => ({ name, in: inside, out, tenant })),
     streams: { active, capacity },
     chains: configuration.chains.length,
+    virtualAddresses: configuration.chains.flatMap((chain) => chain.virtualAddresses),
     policies: dataplane.inForce.policies.length,
     instances: {
       total: instances.length,
-      up: instances.filter((instance) => instance.state === 'up' && instance.mac !== null).length,
-      unresolved: instances.filter((instance) => instance.mac === null).length,
+      up: instances.filter((instance) => dataplane.stateOf(dataplane.ids.instances.name(instance.id) ?? '') === 'up' && reachable(instance)).length,
+      unresolved: instances.filter((instance) => !reachable(instance)).length,
     },
   };
 }
@@ -78,6 +95,8 @@ export interface FlowView {
   readonly action: NativeFlow['action'];
   readonly chain: string | null;
   readonly path: number | null;
+  /** Its last instance keeps the packets and answers by itself. */
+  readonly delivers: boolean;
   /** `service/instance` in chain order; null where the hop has none. */
   readonly instances: readonly (string | null)[];
   readonly tcp: NativeFlow['tcp'];
@@ -106,6 +125,7 @@ export function flowView(dataplane: Naming, flow: NativeFlow): FlowView {
     action: flow.action,
     chain: path?.chain ?? null,
     path: path?.id ?? null,
+    delivers: path?.deliver ?? false,
     instances: flow.pins.map((id) => (id < 0 ? null : (ids.instances.name(id) ?? null))),
     tcp: flow.tcp,
     packets: flow.packets,
@@ -158,6 +178,21 @@ export async function flows(dataplane: Dataplane, filter: FlowFilter, limit: num
   return { flows: found, more: false };
 }
 
+/** Of a chain by name: live streams on any of its paths, and what it has carried. */
+export function flowsOn(dataplane: Dataplane): (chain: string) => { readonly streams: number } & PacketCount {
+  const counters = dataplane.runner.counters();
+  const countOf = new Map(counters.chains.map((row) => [row.id, row]));
+  const streams = new Map<string, number>();
+  for (const path of counters.paths) {
+    const chain = dataplane.paths.get(path.id)?.chain;
+    if (chain !== undefined) streams.set(chain, (streams.get(chain) ?? 0) + path.streams);
+  }
+  return (chain) => {
+    const { packets, bytes } = countOf.get(dataplane.ids.chains.id(chain)) ?? NO_PACKETS;
+    return { streams: streams.get(chain) ?? 0, packets, bytes };
+  };
+}
+
 export function chains(dataplane: Dataplane) {
   const counters = dataplane.runner.counters();
   const streamsOn = new Map(counters.paths.map((path) => [path.id, path.streams]));
@@ -170,6 +205,10 @@ export function chains(dataplane: Dataplane) {
       services: chain.services,
       encapsulation: chain.encapsulation,
       answers: chain.answers,
+      deliver: chain.deliver,
+      exit: chain.exit,
+      virtualAddresses: chain.virtualAddresses,
+      delivered: count?.delivered ?? NO_PACKETS,
       packets: count?.packets ?? 0,
       bytes: count?.bytes ?? 0,
       streamsOpened: count?.streams ?? 0,
@@ -181,6 +220,7 @@ export function chains(dataplane: Dataplane) {
           version: path.version,
           current: path.current,
           services: path.services,
+          deliver: path.deliver,
           spi: { forward: path.id * 2, answers: path.id * 2 + 1 },
           movedTo: path.movedTo === 0 ? null : path.movedTo,
           streams: streamsOn.get(path.id) ?? 0,
@@ -191,16 +231,42 @@ export function chains(dataplane: Dataplane) {
 
 export interface InstanceView {
   readonly name: string;
-  readonly address: string;
+  readonly address: string | null;
+  /** How it is reached without a stamp, in words; null where it gets stamped packets. */
+  readonly attach: string | null;
+  /** What counts. */
   readonly state: InstanceState;
+  /** What people set. */
+  readonly set: InstanceState;
+  /** Null: nothing checks it. */
+  readonly health: HealthView | null;
   readonly mac: string | null;
+  /** Name of the underlay that it is reached by, or its interface where it has no name; null where it is attached, or not found yet. */
+  readonly underlay: string | null;
+  /** Its neighbour is known, or both sides of it are there. */
+  readonly reachable: boolean;
+  /** As configured. */
   readonly weight: number;
+  /** Share of the weight that it has now, by its load. */
+  readonly factor: number;
+  /** What it says of itself, and what was refused of that. */
+  readonly load: LoadView;
+  /** What this weir sends it. */
+  readonly measured: Measured | null;
   readonly streams: number;
   readonly sent: PacketCount;
   readonly received: PacketCount;
+  /** Packets that ended there. */
+  readonly delivered: PacketCount;
+}
+
+function underlayOf({ configuration }: Dataplane, instance: NativeInstance | undefined): string | null {
+  const underlay = instance?.mac == null ? undefined : configuration.underlays[instance.underlay ?? 0];
+  return underlay === undefined ? null : underlayLabel(underlay);
 }
 
 export function services(dataplane: Dataplane) {
+  dataplane.health.refresh();
   const rows = new Map(dataplane.runner.counters().instances.map((row) => [row.id, row]));
   const compiled = new Map(dataplane.program.instances.map((instance) => [instance.id, instance]));
   return dataplane.configuration.services.map((service) => ({
@@ -208,18 +274,32 @@ export function services(dataplane: Dataplane) {
     affinity: service.affinity,
     onFailure: service.onFailure,
     fail: service.fail,
+    placement: service.placement === null ? 'hash' : `by_load (${service.placement.metric})`,
+    balancer: service.balancer,
+    group: dataplane.placement.groups?.view(service.name) ?? null,
+    scale: dataplane.scaler.view(service.name),
     instances: service.instances.map((instance): InstanceView => {
-      const id = dataplane.ids.instances.id(instanceKey(service.name, instance.name));
+      const key = instanceKey(service.name, instance.name);
+      const id = dataplane.ids.instances.id(key);
       const row = rows.get(id);
       return {
         name: instance.name,
         address: instance.address,
-        state: dataplane.stateOf(instanceKey(service.name, instance.name)),
+        attach: instance.attach === null ? null : attachText(instance.attach),
+        state: dataplane.stateOf(key),
+        set: dataplane.setStateOf(key),
+        health: dataplane.health.view(key),
         mac: compiled.get(id)?.mac ?? null,
+        underlay: underlayOf(dataplane, compiled.get(id)),
+        reachable: compiled.has(id) && reachable(compiled.get(id) ?? { mac: null, attach: null }),
         weight: instance.weight,
+        factor: dataplane.placement.factorOf(key),
+        load: dataplane.placement.load.view(key),
+        measured: dataplane.placement.balancer.measured(key),
         streams: row?.streams ?? 0,
         sent: row?.sent ?? NO_PACKETS,
         received: row?.received ?? NO_PACKETS,
+        delivered: row?.delivered ?? NO_PACKETS,
       };
     }),
   }));

@@ -6,13 +6,25 @@ import type { Configuration } from '../config/configuration.js';
 import type { EventFacts, Events } from '../observe/events.js';
 import type { Logger } from '../observe/log.js';
 import { instanceKey } from '../program/compile.js';
+import { roleOf } from '../program/port-numbers.js';
 import type { Host } from './host.js';
 import type { InstanceState, InterfaceInfo, NativeCounters } from './native.js';
 
 const AGAIN_AFTER_MS = 60_000;
 
+/** Why packets of attached instances are dropped, and what to do. */
+const STRAY: Readonly<Record<string, string>> = {
+  proxy_no_stream: 'they are of no stream that is with the instance, as if it opened connections of its own; let it open those through another interface',
+  proxy_wrong_side: 'they came out of the side that their stream goes in by: the two sides are mixed up, or joined elsewhere',
+  proxy_ambiguous: 'streams of two captures or VLANs have the same addresses and ports; give each a service and a VLAN of its own',
+  proxy_unknown: 'no instance is attached to their port or VLAN',
+  proxy_overflow: 'streams of too many VLANs go to routers; use instances with "in" and "out" instead',
+};
+
 export interface NeighbourFacts {
   macOf(address: string): string | null;
+  /** Number of the underlay that it was found on. */
+  underlayOf?(address: string): number | null;
   /** The kernel does not find the neighbour any more, though its MAC is still used. */
   silent?(address: string): boolean;
 }
@@ -24,6 +36,7 @@ interface Told {
 
 interface Neighbour {
   readonly mac: string | null;
+  readonly underlay: number | null;
   readonly silent: boolean;
 }
 
@@ -72,12 +85,20 @@ export class Watch {
     }
   }
 
+  /** What attached instances send that is nobody's: each kind told when it begins, and once a minute while it goes on. */
+  attached({ dropped }: Pick<NativeCounters, 'dropped'>, nowMs: number): void {
+    for (const [reason, text] of Object.entries(STRAY)) {
+      const grown = this.#grown(reason, dropped[reason] ?? 0, nowMs);
+      if (grown > 0) this.log.warn({ reason, packets: grown }, `${grown} packets from attached instances were dropped (${reason}): ${text}`);
+    }
+  }
+
   /** All captures at once: the dataplane began, or ended with a reason. */
   captures({ captures }: Pick<Configuration, 'captures'>, state: 'up' | 'down', cause: string): void {
     for (const { name } of captures) this.events.emit({ kind: 'capture', cause, capture: name, interface: null, state });
   }
 
-  links({ captures }: Pick<Configuration, 'captures'>, { interfaces }: Pick<Host, 'interfaces'>): void {
+  links({ captures, underlays }: Pick<Configuration, 'captures' | 'underlays'>, { interfaces }: Pick<Host, 'interfaces'>): void {
     interfaces.forEach((name, port) => {
       if (name === null) return;
       const info = this.linkOf(name);
@@ -87,8 +108,10 @@ export class Watch {
       // Those that are up at the start are no news.
       if (before === up || (before === undefined && up)) return;
       const cause = info === null ? 'the interface is gone' : !info.up ? 'the interface is down' : info.carrier ? 'carrier found' : 'no carrier';
-      const capture = port === 0 ? null : (captures[(port - 1) >> 1]?.name ?? null);
-      const text = `${capture === null ? 'underlay' : `capture ${capture}`}: interface ${name} is ${up ? 'up' : 'down'} (${cause})`;
+      const role = roleOf(port, { captures, underlays });
+      const capture = 'capture' in role ? (captures[role.capture]?.name ?? null) : null;
+      const of = role.kind === 'underlay' ? ['underlay', underlays[role.underlay]?.name ?? []].flat().join(' ') : capture === null ? 'attached instances' : `capture ${capture}`;
+      const text = `${of}: interface ${name} is ${up ? 'up' : 'down'} (${cause})`;
       this.#tell(up ? 'info' : 'warn', { kind: 'capture', cause, capture, interface: name, state: up ? 'up' : 'down' }, text);
     });
   }
@@ -96,10 +119,11 @@ export class Watch {
   neighbours({ services }: Pick<Configuration, 'services'>, facts: NeighbourFacts, stateOf: (key: string) => InstanceState): void {
     const known = new Set<string>();
     for (const service of services) {
-      for (const { name, address } of service.instances) {
+      for (const { name, address, attach } of service.instances) {
+        if (address === null || attach !== null) continue;
         const instance = instanceKey(service.name, name);
         known.add(instance);
-        const now: Neighbour = { mac: facts.macOf(address), silent: facts.silent?.(address) ?? false };
+        const now: Neighbour = { mac: facts.macOf(address), underlay: facts.underlayOf?.(address) ?? null, silent: facts.silent?.(address) ?? false };
         const before = this.#neighbours.get(instance);
         this.#neighbours.set(instance, now);
         const cause = before === undefined ? null : newsOf(before, now);
@@ -115,5 +139,5 @@ function newsOf(before: Neighbour, now: Neighbour): 'neighbour found' | 'neighbo
   const had = before.mac !== null && !before.silent;
   const has = now.mac !== null && !now.silent;
   if (had !== has) return has ? 'neighbour found' : 'neighbour lost';
-  return has && before.mac !== now.mac ? 'neighbour moved' : null;
+  return has && (before.mac !== now.mac || before.underlay !== now.underlay) ? 'neighbour moved' : null;
 }

@@ -21,12 +21,15 @@ const LISTENING: NativeProgram = {
   defaultAction: 'pass',
   mssClamp: false,
   idle: { tcp: YEAR_MS, other: YEAR_MS, closed: YEAR_MS },
-  underlay: { ipv4: null, ipv6: null, mac: '02:00:00:00:00:01', mtu: 1500 },
+  underlays: [{ ipv4: null, ipv6: null, mac: '02:00:00:00:00:01', mtu: 1500 }],
   captures: [{ name: 'capture', tenant: 0, mtu: 1500 }],
+  proxyPorts: [],
   services: [],
   instances: [],
   paths: [],
   chains: [],
+  virtualAddresses: [],
+  moves: [],
   rules: new Uint8Array(0),
 };
 

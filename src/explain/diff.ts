@@ -89,7 +89,7 @@ class Side {
     let way = this.#ways.get(id);
     if (way === undefined) {
       const path = this.subject.paths.get(id);
-      way = { chain: path?.chain ?? '', services: path?.services ?? [], form: JSON.stringify([path?.services, path?.encapsulation, path?.answers]) };
+      way = { chain: path?.chain ?? '', services: path?.services ?? [], form: JSON.stringify([path?.services, path?.encapsulation, path?.answers, path?.deliver]) };
       this.#ways.set(id, way);
     }
     return way;

@@ -3,6 +3,7 @@ import type { Configuration } from '../config/configuration.js';
 import type { Dataplane } from '../dataplane/dataplane.js';
 import type { InstanceState, NativeProgram } from '../dataplane/native.js';
 import { instanceKey, type Facts } from '../program/compile.js';
+import type { ElasticMember } from '../scale/members.js';
 
 export interface ExplainFacts {
   readonly generation: number;
@@ -12,8 +13,12 @@ export interface ExplainFacts {
   readonly variant: string | null;
   /** Hexadecimal. Whoever may ask may also reconfigure, so it tells them nothing that they could not set. */
   readonly affinityKey: string;
-  readonly underlay: NativeProgram['underlay'];
+  readonly underlays: NativeProgram['underlays'];
+  /** Addresses of instances that are reached by another underlay than the first, with its number. */
+  readonly elsewhere: Readonly<Record<string, number>>;
   readonly captureMtus: readonly number[];
+  /** Instances that hooks of `scale:` started: they stay, whatever document comes. */
+  readonly elastic: readonly ElasticMember[];
   /** Of instances that are not up, by `service/instance`. */
   readonly states: Readonly<Record<string, InstanceState>>;
   /** Addresses of instances that no neighbour entry is known for. */
@@ -24,15 +29,19 @@ export function factsOf(dataplane: Dataplane): ExplainFacts {
   const { program, generation } = dataplane;
   const { source: _, ...configuration } = dataplane.inForce;
   const keys = configuration.services.flatMap((service) => service.instances.map((instance) => instanceKey(service.name, instance.name)));
+  // An attachment that is not there is as good as an instance that is down.
+  const detached = new Set(program.instances.filter(({ attach }) => attach !== null && !attach.up).map(({ id }) => dataplane.ids.instances.name(id)));
   return {
     generation,
     configuration,
     variant: dataplane.conditions.inForce.variant?.name ?? null,
     affinityKey: Buffer.from(program.affinityKey).toString('hex'),
-    underlay: program.underlay,
+    underlays: program.underlays,
+    elsewhere: Object.fromEntries(program.instances.flatMap(({ address, underlay = 0 }) => (address === null || underlay === 0 ? [] : [[address, underlay] as const]))),
     captureMtus: program.captures.map((capture) => capture.mtu),
-    states: Object.fromEntries(keys.map((key) => [key, dataplane.stateOf(key)] as const).filter(([, state]) => state !== 'up')),
-    unresolved: program.instances.filter((instance) => instance.mac === null).map((instance) => instance.address),
+    elastic: dataplane.scaler.members(),
+    states: Object.fromEntries(keys.map((key) => [key, detached.has(key) ? 'down' : dataplane.stateOf(key)] as const).filter(([, state]) => state !== 'up')),
+    unresolved: program.instances.flatMap(({ mac, address }) => (mac === null && address !== null ? [address] : [])),
   };
 }
 
@@ -42,7 +51,8 @@ export function known(facts: ExplainFacts): Partial<Facts> {
   return {
     generation: facts.generation,
     affinityKey: Buffer.from(facts.affinityKey, 'hex'),
-    underlay: facts.underlay,
+    underlays: facts.underlays,
+    underlayOf: (address) => facts.elsewhere[address] ?? 0,
     captureMtus: facts.captureMtus,
     macOf: (address) => (unresolved.has(address) ? null : '02:00:00:00:00:02'),
     stateOf: (key) => facts.states[key] ?? 'up',

@@ -3,6 +3,8 @@
  * neither the live streams nor the counters of a running weir notice.
  */
 import { native, RULE_BYTES, type EmittedFrame, type NativeCounters, type NativeDecision, type NativeFlow, type NativeInstance, type NativeProgram, type Tuple } from '../dataplane/native.js';
+import { reachable } from '../program/attachments.js';
+import { roleOf } from '../program/port-numbers.js';
 import { decodeFrame, type DecodedFrame } from './decode.js';
 import { openingFrame } from './opening-frame.js';
 
@@ -69,7 +71,7 @@ function ruleFor(chain: number): Uint8Array {
   return new Uint8Array(row.buffer);
 }
 
-const takesPinned = ({ state, mac }: NativeInstance): boolean => (state === 'up' || state === 'draining') && mac !== null;
+const takesPinned = (instance: NativeInstance): boolean => (instance.state === 'up' || instance.state === 'draining') && reachable(instance);
 
 /**
  * The program in force with nothing left to decide: every stream takes the path, and at each hop the instance that it is pinned to.
@@ -96,6 +98,7 @@ function narrowed(program: NativeProgram, path: number, pins: readonly number[])
     instances,
     paths: [{ ...way, movedTo: 0 }],
     chains: [{ id: way.chain, path }],
+    moves: [],
     rules: ruleFor(way.chain),
   };
 }
@@ -141,15 +144,15 @@ export function finalFrame(program: NativeProgram, opener: Tuple, decision: Pick
   if (given !== null) send(opener.direction, made);
   const before = bench.counters();
   const out = given === null ? send(opener.direction, made) : send(given.direction, given.bytes);
-  return report(before, out, bench.counters(), given === null ? 'made up' : 'given');
+  const toInstance = ({ port }: EmittedFrame): boolean => !['in', 'out'].includes(roleOf(port, program).kind);
+  return report(before, out, out.filter(toInstance), bench.counters(), given === null ? 'made up' : 'given');
 }
 
-function report(before: NativeCounters, out: readonly EmittedFrame[], after: NativeCounters, packet: 'given' | 'made up'): FinalFrame {
-  const stamped = out.filter((frame) => frame.port === UNDERLAY);
-  const first = stamped[0];
+function report(before: NativeCounters, out: readonly EmittedFrame[], sent: readonly EmittedFrame[], after: NativeCounters, packet: 'given' | 'made up'): FinalFrame {
+  const first = sent[0];
   if (first === undefined) return { sent: false, why: whyNot(before, after, out) };
   const sentTo = (counters: NativeCounters): Map<number, number> => new Map(counters.instances.map((row) => [row.id, row.sent.packets]));
   const [was, is] = [sentTo(before), sentTo(after)];
   const instance = [...is].find(([id, packets]) => packets > (was.get(id) ?? 0))?.[0] ?? -1;
-  return { sent: true, instance, hex: Buffer.from(first.bytes).toString('hex'), bytes: first.bytes.length, more: stamped.length - 1, packet, decoded: decodeFrame(first.bytes) };
+  return { sent: true, instance, hex: Buffer.from(first.bytes).toString('hex'), bytes: first.bytes.length, more: sent.length - 1, packet, decoded: decodeFrame(first.bytes) };
 }

@@ -27,13 +27,20 @@ export interface StillSubject extends Subject {
 }
 
 /** `known`: what a running weir adds to its configuration; without it the facts are replay's, the same on every machine. Throws a RangeError when there are too many rules. */
-export function stillSubject(configuration: Configuration, known: Partial<Omit<Facts, 'paths' | 'currentPath'>> = {}): StillSubject {
+export function stillSubject(configuration: Configuration, known: Partial<Omit<Facts, 'paths' | 'moves' | 'currentPath'>> = {}): StillSubject {
   const ids = newIds();
   const paths = new Paths();
   for (const chain of configuration.chains) paths.add(chain, 'keep');
   // A key that is known already need not be read again: its file may be on another machine.
   const keyed = known.affinityKey === undefined ? configuration : { ...configuration, affinityKeyFile: null };
-  const facts: Facts = { ...replayFacts(keyed), ...known, paths: paths.all(), currentPath: (chain) => paths.currentId(chain) };
+  const made = replayFacts(keyed);
+  // Of a document with other underlays than the weir that runs has, nobody knows what they will be.
+  const underlays = known.underlays?.length === made.underlays.length ? known.underlays : made.underlays;
+  const underlayOf = (address: string): number | null => {
+    const number = known.underlayOf?.(address) ?? null;
+    return number !== null && number < underlays.length ? number : null;
+  };
+  const facts: Facts = { ...made, ...known, underlays, underlayOf, paths: paths.all(), currentPath: (chain) => paths.currentId(chain) };
   const program = compile(configuration, ids, facts);
   const engine = new native.Engine({ flowsMax: 1 });
   engine.install(program);

@@ -1,8 +1,9 @@
 /** What would happen to a stream, and why: each policy's verdict, path, code, ranked instances, pins, and the frame that goes out. */
+import { underlayLabel } from '../config/underlays.js';
 import type { Tuple } from '../dataplane/native.js';
 import type { PathView } from '../dataplane/paths.js';
 import { flowView } from '../dataplane/views.js';
-import { classify, type Considered } from '../program/reference.js';
+import { asOpened, classify, type Considered } from '../program/reference.js';
 import { finalFrame, type GivenFrame } from './final-frame.js';
 import type { Subject } from './subject.js';
 
@@ -29,11 +30,12 @@ function shown(considered: readonly Considered[]) {
 const pathView = (path: PathView | undefined) =>
   path === undefined
     ? null
-    : { id: path.id, version: path.version, current: path.current, movedTo: path.movedTo === 0 ? null : path.movedTo, services: path.services, encapsulation: path.encapsulation, spi: { forward: path.id * 2, answers: path.id * 2 + 1 } };
+    : { id: path.id, version: path.version, current: path.current, movedTo: path.movedTo === 0 ? null : path.movedTo, services: path.services, encapsulation: path.encapsulation, deliver: path.deliver, exit: path.exit ?? 'weir', spi: { forward: path.id * 2, answers: path.id * 2 + 1 } };
 
 /** Throws an Error where the capture is not one of the configuration's. */
-export async function trace(subject: Subject, { frame, ...request }: TraceRequest) {
+export async function trace(subject: Subject, { frame, ...asked }: TraceRequest) {
   const { configuration, ids } = subject;
+  const request = { ...asked, ...asOpened(configuration, { ...asked, vlan: asked.vlan[0] }), vlan: asked.vlan };
   const capture = configuration.captures.findIndex((candidate) => candidate.name === request.capture);
   if (capture < 0) throw new Error(`there is no capture "${request.capture}"`);
   const tuple: Tuple = { ...request, capture };
@@ -68,8 +70,15 @@ export async function trace(subject: Subject, { frame, ...request }: TraceReques
     }),
     live: live === null ? null : flowView(subject, live),
     livePath: pathView(livePath),
-    final: final.sent ? { ...final, instance: instanceName(final.instance) } : final,
+    final: final.sent ? { ...final, instance: instanceName(final.instance), underlay: underlayOf(subject, final.instance) } : final,
   };
+}
+
+/** Null: there is only one, or none leads to it. */
+function underlayOf({ configuration: { underlays }, program }: Subject, id: number): string | null {
+  const instance = program.instances.find((candidate) => candidate.id === id);
+  const underlay = instance === undefined || instance.attach !== null || underlays.length < 2 ? undefined : underlays[instance.underlay ?? 0];
+  return underlay === undefined ? null : underlayLabel(underlay);
 }
 
 export type Trace = Awaited<ReturnType<typeof trace>>;

@@ -14,7 +14,7 @@ export type EventFacts =
   | { readonly kind: 'path'; readonly cause: 'no stream left'; readonly path: number; readonly chain: string }
   | {
       readonly kind: 'instance';
-      readonly cause: 'set' | 'drained' | 'deadline' | 'neighbour found' | 'neighbour moved' | 'neighbour lost';
+      readonly cause: 'set' | 'drained' | 'deadline' | 'neighbour found' | 'neighbour moved' | 'neighbour lost' | `health: ${string}`;
       /** `service/name`. */
       readonly instance: string;
       /** As it is now; a neighbour that comes or goes does not change it. */
@@ -22,18 +22,20 @@ export type EventFacts =
     }
   /** A variant of `configurations:` came into force (`active`) or left it; `cause` is its condition in words. */
   | { readonly kind: 'condition'; readonly cause: string; readonly variant: string; readonly active: boolean }
+  /** An instance that weir has started or ended by a hook, or tried to; `cause` is why. */
+  | { readonly kind: 'scale'; readonly cause: string; readonly service: string; readonly instance: string; readonly phase: 'adding' | 'starting' | 'serving' | 'draining' | 'removing' | 'failed' }
   /** Live streams were given up for new ones: `evicted` since the last such event, `total` since the start. */
   | { readonly kind: 'overflow'; readonly cause: 'flow table full'; readonly evicted: number; readonly total: number; readonly capacity: number }
   /** Frames the kernel threw away because nobody took them in time: `dropped` since the last such event of this interface. */
   | { readonly kind: 'ring'; readonly cause: 'ring full'; readonly interface: string; readonly dropped: number; readonly total: number }
-  /** Null: the underlay. */
+  /** Null: an underlay, or what instances are attached to. */
   | { readonly kind: 'capture'; readonly cause: string; readonly capture: string | null; readonly interface: string | null; readonly state: 'up' | 'down' }
   /** An interface takes no super-frames, so they are cut before they reach it. */
   | { readonly kind: 'offload'; readonly cause: 'no segmentation offload'; readonly interface: string };
 
 export type EventKind = EventFacts['kind'];
 
-export const EVENT_KINDS: readonly EventKind[] = ['config', 'path', 'instance', 'condition', 'overflow', 'ring', 'capture', 'offload'];
+export const EVENT_KINDS: readonly EventKind[] = ['config', 'path', 'instance', 'condition', 'scale', 'overflow', 'ring', 'capture', 'offload'];
 
 export type WeirEvent = EventFacts & {
   /** 1, 2, 3 … since the start: a gap is what a filter left out. */
@@ -63,6 +65,7 @@ export class Events {
   readonly #kept: WeirEvent[] = [];
   readonly #listeners = new Set<(event: WeirEvent) => void>();
   #last = 0;
+  readonly #counts = new Map<EventKind, number>();
 
   constructor(
     private readonly generation: () => number,
@@ -77,8 +80,14 @@ export class Events {
     return this.#last;
   }
 
+  /** How many of a kind there were since the start. */
+  count(kind: EventKind): number {
+    return this.#counts.get(kind) ?? 0;
+  }
+
   emit(facts: EventFacts, by: Named = WEIR): WeirEvent {
     const event: WeirEvent = { sequence: ++this.#last, time: new Date(this.nowMs()).toISOString(), generation: this.generation(), who: whoIs(by), ...facts };
+    this.#counts.set(facts.kind, this.count(facts.kind) + 1);
     this.#kept.push(event);
     if (this.#kept.length > KEPT_EVENTS) this.#kept.shift();
     for (const listener of this.#listeners) {

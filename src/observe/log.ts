@@ -1,13 +1,33 @@
-/** Logs by pino: JSON lines, or readable ones when standard error is a terminal. */
-import pino, { type Logger } from 'pino';
-import pretty from 'pino-pretty';
+/** Logs by pino: JSON lines, or readable ones when standard error is a terminal. A message that repeats is rate-limited. */
+import pino, { type DestinationStream, type Logger, type LoggerOptions } from 'pino';
+import type { PrettyOptions } from 'pino-pretty';
 import type { Configuration } from '../config/configuration.js';
+import { lazily } from '../lazily.js';
+import { RateLimit } from './rate-limit.js';
 
 export type { Logger };
 
-export function createLogger(level: Configuration['log']['level'] = 'info'): Logger {
-  const options = { level, base: null };
+const pretty = lazily<(options: PrettyOptions) => DestinationStream>('pino-pretty');
+
+/** `destination`: standard error by default. */
+export function createLogger(level: Configuration['log']['level'] = 'info', destination?: DestinationStream, limit = new RateLimit()): Logger {
+  const options: LoggerOptions = {
+    level,
+    base: null,
+    hooks: {
+      logMethod(args, method, lineLevel) {
+        const [first, second] = args as readonly unknown[];
+        const fields = typeof first === 'object' && first !== null ? (first as Readonly<Record<string, unknown>>) : null;
+        const message = fields === null ? first : second;
+        // Who changed what is always written: requests are limited elsewhere.
+        if (typeof message !== 'string' || fields?.['who'] !== undefined) return method.apply(this, args);
+        const say = method as (fields: object, message: string) => void;
+        if (limit.admits(lineLevel, message, (leftOut) => say.call(this, { left_out: leftOut }, `${leftOut} more like this were left out: ${message}`))) method.apply(this, args);
+      },
+    },
+  };
+  if (destination !== undefined) return pino(options, destination);
   return process.stderr.isTTY
-    ? pino(options, pretty({ destination: 2, sync: true, translateTime: 'HH:MM:ss.l' }))
+    ? pino(options, pretty()({ destination: 2, sync: true, translateTime: 'HH:MM:ss.l' }))
     : pino(options, pino.destination({ dest: 2, sync: true }));
 }

@@ -100,6 +100,23 @@ function judge(match: MatchConfig, packet: Opening, from: Uint8Array, to: Uint8A
   );
 }
 
+/**
+ * The packet that opens the stream of this one. Where a chain that delivers would take its answer, it is an answer itself: of an instance
+ * that has a virtual address, seen before what it answers. Native code turns such a stream round.
+ */
+export function asOpened(configuration: Pick<Configuration, 'policies' | 'chains'>, packet: Opening): Opening {
+  const delivering = new Set(configuration.chains.filter((chain) => chain.deliver).map((chain) => chain.name));
+  if (delivering.size === 0) return packet;
+  const delivers = (opening: Opening): boolean => {
+    const action = classify(configuration, opening).policy?.action;
+    return action?.kind === 'chain' && delivering.has(action.chain);
+  };
+  if (delivers(packet)) return packet;
+  const { source, sourcePort, destination, destinationPort, direction } = packet;
+  const turned: Opening = { ...packet, source: destination, sourcePort: destinationPort, destination: source, destinationPort: sourcePort, direction: direction === 'out' ? 'in' : 'out' };
+  return delivers(turned) ? turned : packet;
+}
+
 /** Whether a stream's opening packet matches; addresses as `parseAddress` gives them, so that many matches can share them. */
 export function matches(match: MatchConfig, packet: Opening, from: Uint8Array, to: Uint8Array): boolean {
   return typeof judge(match, packet, from, to) === 'number';

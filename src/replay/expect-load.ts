@@ -1,16 +1,17 @@
 /** An expectations file: YAML in, expectations or every error out, in the way of configurations. */
 import { readFileSync } from 'node:fs';
-import { Ajv2020 } from 'ajv/dist/2020.js';
 import type { Configuration, MatchConfig, PortRange } from '../config/configuration.js';
 import { ConfigDocument, describe, type PathStep } from '../config/document.js';
 import type { ConfigError } from '../config/errors.js';
 import { match as normaliseMatch, type RawMatch } from '../config/normalise.js';
+import { ALL_ERRORS } from '../config/own-schema.js';
 import { isObject, list, type Report } from '../config/report.js';
 import { checkMatch, unknownName } from '../config/semantics.js';
 import { shapeErrors } from '../config/shape.js';
 import { parsePrefix } from '../config/address.js';
 import { instanceKey } from '../program/compile.js';
 import type { Opening } from '../program/reference.js';
+import { validatorOf } from '../validator.js';
 import { EXPECTED_KEYS, expectSchema, type ExpectedKey } from './expect-schema.js';
 
 export interface Range {
@@ -51,8 +52,6 @@ interface RawExpectation {
   packets?: RawRange;
 }
 
-const validate = new Ajv2020({ allErrors: true, verbose: true, strict: false, allowUnionTypes: true }).compile(expectSchema);
-
 /** `read`: whether there is a capture whose streams and packets can be counted. */
 export function loadExpectations(file: string, configuration: Configuration, read: boolean): ExpectLoad {
   try {
@@ -71,6 +70,7 @@ export function parseExpectations(text: string, file: string, configuration: Con
   if (syntax.length > 0) return { ok: false, errors: syntax };
   const value = document.value();
   if (!Array.isArray(value)) return { ok: false, errors: [document.error([], `expected a list of expectations, each with a match; found ${describe(value)}`, 'a list', value)] };
+  const validate = validatorOf(expectSchema, ALL_ERRORS);
   const shape = validate(value) ? [] : shapeErrors(document, value, validate.errors ?? [], []);
   const wrong = new Set(shape.map((error) => error.path));
   const meaning: ConfigError[] = [];

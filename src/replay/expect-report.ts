@@ -1,5 +1,5 @@
 /** Verdicts for people (text), for test harnesses (TAP 14) and for CI servers (JUnit). */
-import { stringify } from 'yaml';
+import { yaml } from '../lazily.js';
 import type { ExpectResult, Miss, Verdict } from './expect.js';
 
 export type ExpectFormat = 'text' | 'tap' | 'junit';
@@ -41,7 +41,7 @@ function tap(file: string, suite: string, result: ExpectResult): string {
     lines.push(`${verdict.misses.length === 0 ? 'ok' : 'not ok'} ${i + 1} - ${described(verdict.name)}`);
     if (verdict.misses.length === 0) return;
     const diagnostic = { at: { fileName: file, lineNumber: verdict.line }, seen: seen(verdict), misses: verdict.misses.map(({ streams, ...miss }) => ({ ...miss, ...(streams === null ? {} : { streams }) })) };
-    lines.push('  ---', ...stringify(diagnostic, { lineWidth: 0 }).trimEnd().split('\n').map((line) => `  ${line}`), '  ...');
+    lines.push('  ---', ...yaml().stringify(diagnostic, { lineWidth: 0 }).trimEnd().split('\n').map((line) => `  ${line}`), '  ...');
   });
   if (result.error !== null) lines.push(`not ok ${result.verdicts.length + 1} - ${described(`the capture can be read to its end: ${result.error}`)}`);
   lines.push(...caveat(result).map((line) => `# ${described(line)}`));

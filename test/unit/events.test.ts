@@ -78,7 +78,7 @@ function watched(): { watch: Watch; events: Events; news: () => WeirEvent[]; lin
 t.test('what is watched', async (t) => {
   const counters = (evicted: number, rxDropped: number, cuts = false): Pick<NativeCounters, 'streams' | 'ports'> => ({
     streams: { active: 10, opened: 100, expired: 0, evicted, capacity: 10 },
-    ports: [{ port: 1, interface: 'in0', rxFrames: 0, rxBytes: 0, rxDropped, txFrames: 0, txBytes: 0, txErrors: 0, cuts }],
+    ports: [{ port: 1, interface: 'in0', rxFrames: 0, rxBytes: 0, rxDropped, txFrames: 0, txBytes: 0, txErrors: 0, cuts, open: true }],
   });
 
   await t.test('overflow is told at once, then once a minute while it goes on, with all since', async (t) => {
@@ -106,7 +106,8 @@ t.test('what is watched', async (t) => {
 
   await t.test('interfaces come and go, each with the reason', async (t) => {
     const { watch, news, links } = watched();
-    const configuration = { captures: valid(steerAll()).captures };
+    const { captures, underlays } = valid(steerAll());
+    const configuration = { captures, underlays };
     const host = { interfaces: ['und0', 'a', 'b'] };
     for (const name of host.interfaces) links.set(name, { up: true, carrier: true });
     watch.links(configuration, host);
@@ -203,6 +204,7 @@ t.test('every kind reads as one plain line', async (t) => {
     [{ kind: 'instance', cause: 'deadline', instance: 'fw/1', state: 'down' }, 'fw/1 is now down: deadline'],
     [{ kind: 'instance', cause: 'neighbour lost', instance: 'fw/1', state: 'up' }, 'fw/1 (up): neighbour lost'],
     [{ kind: 'condition', cause: 'it is 08:00', variant: 'office', active: true }, 'office is now in force: it is 08:00'],
+    [{ kind: 'scale', cause: 'packets 900/s, 500 wanted', service: 'fw', instance: 'fw/auto-1', phase: 'adding' }, 'fw/auto-1: adding: packets 900/s, 500 wanted'],
     [{ kind: 'overflow', cause: 'flow table full', evicted: 2, total: 5, capacity: 10 }, 'flow table full: 2 live streams given up for new ones (5 since the start, room for 10)'],
     [{ kind: 'ring', cause: 'ring full', interface: 'in0', dropped: 2, total: 5 }, 'in0: ring full, 2 frames lost (5 since the start)'],
     [{ kind: 'capture', cause: 'no carrier', capture: null, interface: 'und0', state: 'down' }, 'underlay (und0) is down: no carrier'],

@@ -103,7 +103,7 @@ const NO_FRAME: readonly (readonly [string, string, Partial<TraceRequest>, RegEx
   ['the default', steerAll().replace('match: {}', 'match: {protocol: tcp}'), {}, /^crosses unchanged: default_pass$/],
   ['a policy that passes', steerAll().replace('chain: inspect}]', 'action: pass}]'), {}, /^crosses unchanged: policy$/],
   ['a policy that drops', steerAll().replace('chain: inspect}]', 'action: drop}]'), {}, /^dropped: policy$/],
-  ['a chain of no service', steerAll().replace('services: [firewall, ids],', 'services: [],'), {}, /^crosses unchanged: empty_chain$/],
+  ['a chain of which every service fails open', steerAll().replace(/added: .*/, 'added: {fail: open, instances: []}').replace('[firewall, ids]', '[added]'), {}, /^crosses unchanged: empty_chain$/],
   ['no instance at all', steerAll().replace(/added: .*/, 'added: {instances: []}').replace('[firewall, ids]', '[added]'), {}, /^dropped: no_instance$/],
   ['a protocol that is not steered', steerAll(), { protocol: 47 }, /^crosses unchanged: other_protocol$/],
   ['two address families', steerAll(), { destination: 'fd01::1' }, /different address families/],

@@ -17,7 +17,7 @@ t.test('the example compiles to a program that native code takes, and decides as
     defaultAction: 'pass',
     mssClamp: true,
     idle: { tcp: 350_000, other: 120_000, closed: 5000 },
-    underlay: { ipv4: '192.0.2.1', ipv6: '2001:db8::1', mac: '02:00:00:00:00:01', mtu: 1500 },
+    underlays: [{ ipv4: '192.0.2.1', ipv6: '2001:db8::1', mac: '02:00:00:00:00:01', mtu: 1500 }],
     captures: [{ name: 'web', tenant: 0, mtu: 1500 }],
     services: [{ id: 0, affinity: '5-tuple', onFailure: 'rebalance', fail: 'closed' }, { id: 1 }],
     instances: [
@@ -49,8 +49,23 @@ t.test('replay compiles the same program on every run', async (t) => {
 
 t.test('replay takes what the configuration says of the underlay', async (t) => {
   const facts = (underlay: string): Facts => replayFacts(valid(`underlay: {interface: u, ${underlay}}\ncaptures: [{name: a, in: b, out: c}]`));
-  t.match(facts('address: 10.9.9.9, mtu: 9000').underlay, { ipv4: '10.9.9.9', ipv6: '2001:db8::1', mtu: 9000 });
-  t.match(facts('address: "fd09::9"').underlay, { ipv4: '192.0.2.1', ipv6: 'fd09::9', mtu: 1500 });
+  t.match(facts('address: 10.9.9.9, mtu: 9000').underlays[0], { ipv4: '10.9.9.9', ipv6: '2001:db8::1', mtu: 9000 });
+  t.match(facts('address: "fd09::9"').underlays[0], { ipv4: '192.0.2.1', ipv6: 'fd09::9', mtu: 1500 });
+});
+
+t.test('several underlays: each with a source of its own, instances on the one that they name, else where they are found, else on the first', async (t) => {
+  const configuration = valid(`underlay: [{name: lan, interface: u}, {name: dmz, interface: v, address: "fd30::1", mtu: 9000}]
+captures: [{name: a, in: b, out: c}]
+services: {s: {instances: [{name: named, address: 10.0.0.1, underlay: dmz}, {name: found, address: 10.0.0.2}, {name: unknown, address: 10.0.0.3}, {name: wire, attach: {in: p, out: q}}]}}`);
+  const facts = { ...replayFacts(configuration), underlayOf: (address: string): number | null => (address === '10.0.0.2' ? 1 : null) };
+  const program = compile(configuration, newIds(), facts);
+  t.match(program.underlays, [{ ipv4: '192.0.2.1', ipv6: '2001:db8::1', mac: '02:00:00:00:00:01', mtu: 1500 }, { ipv4: '192.0.2.2', ipv6: 'fd30::1', mac: '02:00:00:00:00:02', mtu: 9000 }]);
+  t.strictSame(program.instances.map(({ underlay }) => underlay), [1, 1, 0, 0]);
+  t.match(program.instances[3]?.attach, { workload: { port: 4 }, network: { port: 5 } }, 'behind the captures and the second underlay');
+  const engine = new native.Engine({ flowsMax: 16 });
+  engine.install(program);
+  t.throws(() => engine.install({ ...program, underlays: [] }), /there are 0 underlays/);
+  t.throws(() => engine.install({ ...program, underlays: program.underlays.slice(0, 1), instances: program.instances.slice(0, 1) }), /instance 0 is on an underlay that is not there/);
 });
 
 t.test('seeds are the first words of the SHA-256 of service/instance', async (t) => {

@@ -13,6 +13,8 @@ import { ROOT, must, run } from '../support/lab.js';
 
 /** PI_ERROR of Wireshark's expert information. */
 const EXPERT_ERROR = 0x00800000;
+const FILE_HEADER = 24;
+const RECORD_HEADER = 16;
 const PCAPS = join(ROOT, 'pcaps');
 const captures = readdirSync(PCAPS).filter((name) => /\.pcap(ng)?$/.test(name));
 const directory = mkdtempSync(join(tmpdir(), 'weir-replay-'));
@@ -23,6 +25,9 @@ const WEIR = [process.execPath, join(ROOT, 'dist/cli/main.js')];
 for (const encapsulation of ['nsh', 'geneve'] as const) {
   t.test(`${encapsulation}: every capture gives the same bytes twice, all that is steered arrives, and tshark reads all of it`, async (t) => {
     const configuration = valid(steerAll(encapsulation));
+    // All that was stamped in one file: one tshark reads it, and not one for each capture.
+    const stamped: Buffer[] = [];
+    const frames: string[] = [];
     for (const name of captures) {
       const outputs: Buffer[][] = [];
       for (const turn of [1, 2]) {
@@ -37,19 +42,46 @@ for (const encapsulation of ['nsh', 'geneve'] as const) {
       }
       t.ok(outputs[0]?.every((bytes, i) => bytes.equals(outputs[1]?.[i] ?? Buffer.alloc(0))), `${name}: same bytes`);
 
-      const fields = encapsulation === 'nsh' ? ['nsh.spi', 'nsh.si', 'nsh.metadatatype', 'nsh.metadata'] : ['geneve.option.type', 'geneve.option.class', 'geneve.option.length', 'geneve.option.unknown.data'];
-      const text = await must(['tshark', '-n', '-o', 'tcp.analyze_sequence_numbers:FALSE', '-o', 'tcp.desegment_tcp_streams:FALSE', '-o', 'ip.defragment:FALSE', '-o', 'ipv6.defragment:FALSE', '-r', at('stamped-1.pcap'), '-T', 'fields', '-E', 'separator=|', '-E', 'occurrence=a', ...['_ws.malformed', '_ws.expert.severity', '_ws.expert.message', ...fields].flatMap((field) => ['-e', field])]);
-      for (const [i, line] of text.split('\n').slice(0, -1).entries()) {
-        const [malformed = '', severity = '', expert = '', a = '', b = '', c = '', d = ''] = line.split('|');
-        // What the programs themselves did (a reset, a SYN, a DNS answer) is said too: that is about their packets, not our stamp.
-        const complaint = malformed !== '' || severity.split(',').some((level) => Number(level) >= EXPERT_ERROR) || /NSH|Geneve|VXLAN|option|length|malformed|checksum/i.test(expert);
-        const right = encapsulation === 'nsh' ? /^(0x0*)?[23]$/.test(a) && /^(255|254)$/.test(b) && Number(c) === 8 && d !== '' : a.split(',').map(Number).join() === '1,2,3' && b.split(',').every((value) => Number(value) === 0x0108);
-        if (complaint || !right) {
-          t.fail(`${name} frame ${i + 1}: ${line}`);
-          break;
-        }
+      const bytes = outputs[0]?.[0] ?? Buffer.alloc(0);
+      stamped.push(stamped.length === 0 ? bytes : bytes.subarray(FILE_HEADER));
+      for (let offset = FILE_HEADER, i = 1; offset < bytes.length; offset += RECORD_HEADER + bytes.readUInt32LE(offset + 8), i++) frames.push(`${name} frame ${i}`);
+    }
+    writeFileSync(at('stamped.pcap'), Buffer.concat(stamped));
+
+    const fields = encapsulation === 'nsh' ? ['nsh.spi', 'nsh.si', 'nsh.metadatatype', 'nsh.metadata'] : ['geneve.option.type', 'geneve.option.class', 'geneve.option.length', 'geneve.option.unknown.data'];
+    const text = await must(['tshark', '-n', '-o', 'tcp.analyze_sequence_numbers:FALSE', '-o', 'tcp.desegment_tcp_streams:FALSE', '-o', 'ip.defragment:FALSE', '-o', 'ipv6.defragment:FALSE', '-r', at('stamped.pcap'), '-T', 'fields', '-E', 'separator=|', '-E', 'occurrence=a', ...['_ws.malformed', '_ws.expert.severity', '_ws.expert.message', ...fields].flatMap((field) => ['-e', field])]);
+    const lines = text.split('\n').slice(0, -1);
+    t.equal(lines.length, frames.length);
+    for (const [i, line] of lines.entries()) {
+      const [malformed = '', severity = '', expert = '', a = '', b = '', c = '', d = ''] = line.split('|');
+      // What the programs themselves did (a reset, a SYN, a DNS answer) is said too: that is about their packets, not our stamp.
+      const complaint = malformed !== '' || severity.split(',').some((level) => Number(level) >= EXPERT_ERROR) || /NSH|Geneve|VXLAN|option|length|malformed|checksum/i.test(expert);
+      const right = encapsulation === 'nsh' ? /^(0x0*)?[23]$/.test(a) && /^(255|254)$/.test(b) && Number(c) === 8 && d !== '' : a.split(',').map(Number).join() === '1,2,3' && b.split(',').every((value) => Number(value) === 0x0108);
+      if (complaint || !right) {
+        t.fail(`${frames[i]}: ${line}`);
+        break;
       }
     }
+  });
+}
+
+for (const encapsulation of ['nsh', 'geneve'] as const) {
+  t.test(`${encapsulation}: what a chain delivers leaves for its last instance and ends there; its answers cross`, async (t) => {
+    const configuration = valid(
+      `underlay: {interface: u}\ncaptures: [{name: web, in: a, out: b}]\nservices: {fw: {instances: [{name: fw-1, address: 10.20.0.11}]}, slb: {instances: [{name: slb-1, address: 10.20.0.21}, {name: slb-2, address: 10.20.0.22}]}}\n` +
+        `chains: {vip: {services: [fw, slb], deliver: true, encapsulation: ${encapsulation}}}\npolicies: [{name: vip, match: {destination: [10.2.0.0/24, "fd02::/64"]}, chain: vip}]`,
+    );
+    let delivered = 0;
+    for (const name of captures.filter((one) => one !== 'fragments.pcap')) {
+      const { counters } = await replay({ configuration, read: join(PCAPS, name), write: at('delivered.pcap'), out: at('crossed.pcap'), workload: [] });
+      t.equal(counters.delivered.packets, 0, `${name}: nothing leaves at the end of the path`);
+      t.equal(counters.stamped.packets, 2 * counters.deliveredToInstances.packets, `${name}: two hops a packet`);
+      t.strictSame(Object.entries(counters.dropped).filter(([, n]) => n > 0), [], name);
+      const perChain = counters.chains[0]?.delivered.packets ?? 0;
+      t.equal(perChain, counters.deliveredToInstances.packets);
+      delivered += perChain;
+    }
+    t.ok(delivered > 20, `${delivered} packets delivered`);
   });
 }
 

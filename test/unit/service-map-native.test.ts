@@ -21,6 +21,7 @@ policies: [{name: all, match: {}, chain: c}]`);
     id: i * 3,
     service: 0,
     address: `10.20.${i >> 8}.${i & 255}`,
+    attach: null,
     mac: random.chance(0.1) ? null : '02:00:00:01:00:00',
     state: random.pick(STATES),
     weight: random.pick(weights),

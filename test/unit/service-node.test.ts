@@ -1,41 +1,14 @@
 /** What a service function can do wrong costs its packet, never those beside it, and is logged without flooding. */
-import { pino } from 'pino';
 import t from 'tap';
-import type { NodePacket } from '../../src/dataplane/native.js';
-import { packetHandler } from '../../src/service/node.js';
 import { LONGEST_REPLACEMENT, type ServiceFunction, type Verdict } from '../../src/service/service-function.js';
-
-interface Line {
-  readonly level: number;
-  readonly msg: string;
-  readonly stack?: string;
-  readonly kinds?: Record<string, number>;
-}
+import { FunctionUnderTest, type Answer, type TestPacket } from '../support/service-function.js';
 
 /** Packets are told apart by their code. */
-const packets = (...codes: number[]): NodePacket[] =>
-  codes.map((code) => ({ bytes: Buffer.from(`packet ${code}`), encapsulation: 'nsh', code, spi: 2, si: 255 }));
+const packets = (...codes: number[]): TestPacket[] => codes.map((code) => ({ bytes: Buffer.from(`packet ${code}`), code }));
 
-function start(service: Partial<ServiceFunction>): { handle: ReturnType<typeof packetHandler>; lines: Line[]; minute: () => void; waits: number[] } {
-  const lines: Line[] = [];
-  const waits: number[] = [];
-  let timers: (() => void)[] = [];
-  const log = pino({ base: null }, { write: (line: string) => void lines.push(JSON.parse(line) as Line) });
-  const whole: ServiceFunction = { name: 'under-test', newStream: () => null, onPacket: () => 'forward', ...service };
-  const handle = packetHandler(whole, { service: 's', name: 'n' }, log, (work: () => void, wait: number) => {
-    waits.push(wait);
-    timers.push(work);
-  });
-  const minute = (): void => {
-    const due = timers;
-    timers = [];
-    due.forEach((work) => work());
-  };
-  return { handle, lines, minute, waits };
-}
+const start = (service: Partial<ServiceFunction>): FunctionUnderTest => new FunctionUnderTest({ name: 'under-test', newStream: () => null, onPacket: () => 'forward', ...service });
 
-/** An empty answer is how native code is told of an error. */
-const shown = (verdicts: readonly (boolean | Uint8Array)[]): unknown[] => verdicts.map((v) => (typeof v === 'boolean' ? v : v.length === 0 ? 'error' : Buffer.from(v).toString()));
+const shown = (answers: readonly Answer[]): unknown[] => answers.map((answer) => (typeof answer === 'string' ? answer : Buffer.from(answer).toString()));
 
 const revoked = (): unknown => {
   const { proxy, revoke } = Proxy.revocable({}, {});
@@ -45,11 +18,11 @@ const revoked = (): unknown => {
 
 t.test('what it may answer', async (t) => {
   const answers: Verdict[] = ['forward', 'drop', { replace: Buffer.from('other') }, { replace: new Uint8Array(LONGEST_REPLACEMENT) }];
-  const { handle, lines } = start({ onPacket: (packet) => answers[packet.code] as Verdict });
-  const verdicts = handle(packets(0, 1, 2, 3));
-  t.strictSame(shown(verdicts.slice(0, 3)), [true, false, 'other']);
+  const test = start({ onPacket: (packet) => answers[packet.code] as Verdict });
+  const verdicts = test.handle(packets(0, 1, 2, 3));
+  t.strictSame(shown(verdicts.slice(0, 3)), ['forward', 'drop', 'other']);
   t.equal((verdicts[3] as Uint8Array).length, LONGEST_REPLACEMENT);
-  t.strictSame(lines, []);
+  t.strictSame(test.lines, []);
 });
 
 const WRONG: Record<string, [Partial<ServiceFunction> | (() => unknown), RegExp]> = {
@@ -84,8 +57,9 @@ for (const [what, [wrong, message]] of Object.entries(WRONG)) {
     let calls = 0;
     const sometimes = <T>(bad: () => T, good: T) => (): T => (++calls === 2 ? bad() : good);
     const service = typeof wrong === 'function' ? { onPacket: sometimes(wrong, 'forward') as () => Verdict } : { newStream: sometimes(wrong.newStream as () => unknown, null) };
-    const { handle, lines } = start(service);
-    t.strictSame(shown(handle(packets(1, 2, 3))), [true, 'error', true]);
+    const test = start(service);
+    const { lines } = test;
+    t.strictSame(shown(test.handle(packets(1, 2, 3))), ['forward', 'error', 'forward']);
     await new Promise(setImmediate); // an unhandled rejection would end the process
     t.equal(lines.length, 1);
     t.equal(lines[0]?.level, 50);
@@ -95,13 +69,16 @@ for (const [what, [wrong, message]] of Object.entries(WRONG)) {
 }
 
 t.test('each kind is logged at once, further ones once a minute with their number', async (t) => {
-  const { handle, lines, minute, waits } = start({
+  const test = start({
     onPacket: (packet) => {
       if (packet.code === 1) throw new TypeError(`packet ${Math.random()}`);
       if (packet.code === 2) throw new RangeError('too far');
       return packet.code === 3 ? ('pass' as Verdict) : 'forward';
     },
   });
+  const { lines, waits } = test;
+  const handle = (list: TestPacket[]): unknown => test.handle(list);
+  const minute = (): void => test.minute();
   handle(packets(1, 0, 1, 1));
   t.equal(lines.length, 1, 'a message that differs is no other kind');
   t.match(lines[0]?.stack, /service-node\.test\.ts/);
@@ -112,20 +89,20 @@ t.test('each kind is logged at once, further ones once a minute with their numbe
   t.strictSame(waits, [60_000], 'one timer');
   minute();
   t.equal(lines.length, 4);
-  t.match(lines[3], { level: 50, msg: /^function under-test: 3002 more packets failed, the last one: onPacket\(\) threw RangeError: too far$/ });
+  t.match(lines[3], { level: 50, msg: /^function under-test: 3002 more faults, the last one: onPacket\(\) threw RangeError: too far$/ });
   t.strictSame(lines[3]?.kinds, { 'onPacket() threw TypeError': 1002, 'onPacket() threw RangeError': 2000 });
   minute();
   t.equal(lines.length, 4, 'nothing more to say');
   handle(packets(3));
   minute();
-  t.match(lines[4], { msg: /^function under-test: 1 more packet failed, the last one: onPacket\(\) answered "pass"/ });
+  t.match(lines[4], { msg: /^function under-test: 1 more fault, the last one: onPacket\(\) answered "pass"/ });
   t.strictSame(waits, [60_000, 60_000]);
 });
 
 t.test('names that it makes up are no kinds without end', async (t) => {
-  const { handle, lines } = start({ onPacket: (packet) => { throw Object.assign(new Error('odd'), { name: `Odd${packet.code}` }); } });
-  handle(packets(...Array(1000).keys()));
-  t.ok(lines.length <= 20, `${lines.length} lines`);
+  const test = start({ onPacket: (packet) => { throw Object.assign(new Error('odd'), { name: `Odd${packet.code}` }); } });
+  test.handle(packets(...Array(1000).keys()));
+  t.ok(test.lines.length <= 20, `${test.lines.length} lines`);
 });
 
 for (const name of [undefined, 7, 'throws'] as const) {
@@ -133,15 +110,14 @@ for (const name of [undefined, 7, 'throws'] as const) {
     const service = { onPacket: () => { throw new Error('bad'); } };
     Object.defineProperty(service, 'name', name === 'throws' ? { get() { throw new Error('no name'); }, enumerable: true } : { value: name, enumerable: true });
     const whole = Object.create(service, { newStream: { value: () => null } }) as ServiceFunction;
-    const lines: Line[] = [];
-    const handle = packetHandler(whole, { service: 's', name: 'n' }, pino({ base: null }, { write: (line: string) => void lines.push(JSON.parse(line) as Line) }));
-    t.strictSame(shown(handle(packets(1))), ['error']);
-    t.match(lines, [{ msg: /^function without a name: onPacket\(\) threw Error: bad$/ }]);
+    const test = new FunctionUnderTest(whole);
+    t.strictSame(shown(test.handle(packets(1))), ['error']);
+    t.match(test.lines, [{ msg: /^function without a name: onPacket\(\) threw Error: bad$/ }]);
   });
 }
 
 t.test('streams keep their state, also behind a failure', async (t) => {
-  const { handle } = start({
+  const test = start({
     newStream: () => ({ seen: 0 }),
     onPacket: (_packet, stream) => {
       const state = stream as { seen: number };
@@ -149,5 +125,5 @@ t.test('streams keep their state, also behind a failure', async (t) => {
       return { replace: Buffer.from(String(state.seen)) };
     },
   });
-  t.strictSame(shown(handle(packets(5, 5, 5, 6))), ['1', 'error', '3', '1']);
+  t.strictSame(shown(test.handle(packets(5, 5, 5, 6))), ['1', 'error', '3', '1']);
 });

@@ -64,7 +64,7 @@ t.test('changes are kept: a restart comes up with document, generation and insta
   await dataplane.stop();
   age(file, 10);
   t.equal(statSync(store.file).mode & 0o777, 0o600);
-  t.strictSame(readdirSync(store.directory), ['state.json']);
+  t.strictSame(readdirSync(store.directory), ['runtime.json', 'state.json']);
 
   const second = start();
   t.match(second.said, /starting from the last state, generation 6: .* is older than it \(--force-config takes the file\)/);
@@ -138,13 +138,13 @@ t.test('a change that can not be kept is not made; an instance is taken out all 
   t.teardown(() => dataplane.stop());
   rmSync(store.directory, { recursive: true });
   const program = dataplane.program;
-  await t.rejects(dataplane.setChain('inspect', [], 'keep', WHO), { message: /the state can't be written \(ENOENT.*so nothing was changed/, path: 'state_dir' });
+  await t.rejects(dataplane.setChain('inspect', ['ids'], 'keep', WHO), { message: /the state can't be written \(ENOENT.*so nothing was changed/, path: 'state_dir' });
   t.equal(dataplane.program, program);
   t.equal(dataplane.generation, 1);
   t.strictSame(dataplane.configuration.chains[0]?.services, ['firewall', 'ids']);
   t.match(await dataplane.setInstance('ids', 'ids-1', 'down', null, WHO), { generation: 2 });
   store.open();
-  t.match(await dataplane.setChain('inspect', [], 'keep', WHO), { generation: 3 });
+  t.match(await dataplane.setChain('inspect', ['ids'], 'keep', WHO), { generation: 3 });
   t.match(store.load(), { generation: 3, instances: { 'ids/ids-1': { state: 'down' } } });
 });
 

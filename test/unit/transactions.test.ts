@@ -31,7 +31,7 @@ t.test('a document is applied in one swap, and the answer says what it did', asy
   send();
   const next = document();
   next['chains'] = { inspect: ['firewall', 'added', 'ids'], extra: ['ids'] };
-  next['policies'] = [...(next['policies'] as object[]), { name: 'dns', priority: 5, match: { destination_port: 53, protocol: 'udp' }, action: 'drop' }];
+  next['policies'] = [...(next['policies'] as object[]), { name: 'dns', priority: 5, match: { destination_port: 54, protocol: 'udp' }, action: 'drop' }];
   next['default'] = 'drop';
   network.instance('10.20.0.13');
   (next['services'] as { firewall: { instances: object[] } }).firewall.instances.push({ name: 'fw-3', address: '10.20.0.13', weight: 3 });
@@ -46,7 +46,7 @@ t.test('a document is applied in one swap, and the answer says what it did', asy
     'instance firewall/fw-3 added (10.20.0.13, weight 3)',
     'chain extra added: [ids]',
     'chain inspect is now [firewall, added, ids], existing streams move',
-    'policy added: dns',
+    'policy added: dns, live streams move',
     'default pass is now drop',
   ]);
   send();
@@ -87,8 +87,7 @@ t.test('edits with a name', async (t) => {
     [replaceInChain('inspect', 'ids', 'ids'), ''],
     [removeFromChain('inspect', 'ids'), 'chain inspect is now [firewall, added], existing streams keep'],
     [replaceInChain('inspect', 'added', 'ids'), 'chain inspect is now [firewall, ids], existing streams keep'],
-    [setChain('inspect', []), 'chain inspect is now [], existing streams keep'],
-    [insertIntoChain('inspect', 'ids', {}), 'chain inspect is now [ids], existing streams keep'],
+    [setChain('inspect', ['ids']), 'chain inspect is now [ids], existing streams keep'],
     [insertIntoChain('inspect', 'firewall', { before: 'ids' }), 'chain inspect is now [firewall, ids], existing streams keep'],
     [addPolicy({ name: 'p', match: { vlan: 7 }, action: 'drop' }, { before: 'all' }), 'policy added: p'],
     [removePolicy('p'), 'policy removed: p'],
@@ -112,6 +111,8 @@ t.test('edits with a name', async (t) => {
     [insertIntoChain('inspect', 'added', { after: 'ids', before: 'ids' }), 'before', /either "after" or "before"/],
     [insertIntoChain('inspect', 'ids', { after: 'ids' }), 'service', /twice/],
     [removeFromChain('inspect', 'added'), 'service', /has no service "added"/],
+    [setChain('inspect', []), 'services', /expected at least one service .*`action: pass`/],
+    [(document) => removeFromChain('inspect', 'ids')(removeFromChain('inspect', 'firewall')(document)), 'service', /"ids" is the last one of chain "inspect", and a chain has at least one/],
     [replaceInChain('inspect', 'ids', 'firewall'), 'with', /twice/],
     [addPolicy({ name: 'all', match: {}, action: 'drop' }, {}), 'policy.name', /there is a policy "all" already/],
     [addPolicy({ name: 'q', match: { source: 'here' }, action: 'drop' }, {}), 'policies[1].match.source', /expected an address/],

@@ -32,7 +32,7 @@ export async function latency(bench: Benchmark): Promise<void> {
       { title: '1 hop, TCP request: times less than the bare hub', metric: 'tcp50', of: 'weir, 1 hop', against: 'bare hub and echo', target: null },
       { title: 'crossing, TCP request: times less than one bump', metric: 'tcp50', of: 'weir, no policy matches', against: 'one bare bump', target: null },
     ],
-    notes: ['A ring hands out a block that is not full after 1 ms at the earliest: each pass through a ring may cost that (TPACKET_V3).'],
+    notes: ['The bare programs have TPACKET_V3 rings, which hand out a block that is not full after 1 ms at the earliest. weir has TPACKET_V2.'],
   });
   for (const { topology } of paths) topology.remove();
 }

@@ -1,20 +1,22 @@
 /**
- * The `pcap` port: libpcap (npm `cap`) captures, `raw-socket` sends stamped IPv4 packets through the kernel's routing, `cap`
- * injects everything else. For devices that rings don't do, and as a second opinion on the ring port. Slower: each packet
+ * The `pcap` port: libpcap (npm `cap`) captures, `raw-socket` sends stamped IPv4 packets through the kernel's routing where there is one
+ * underlay, `cap` injects everything else. For devices that rings don't do, and as a second opinion on the ring port. Slower: each packet
  * passes JavaScript.
  *
  * What comes from libpcap has no virtio-net header: the pipeline is told so, completes checksums and cuts super-frames.
  */
 import cap, { type CapHandle } from 'cap';
 import raw from 'raw-socket';
-import { native, type NativeEngine, type NativeProgram } from '../native.js';
+import { native, type Adoption, type EmittedFrame, type NativeEngine, type NativeProgram } from '../native.js';
+import { isUnderlayPort, type Numbered } from '../../program/port-numbers.js';
 import type { Runner, RunnerOptions } from '../runner.js';
 
 const KERNEL_BUFFER_BYTES = 16 * 1024 * 1024;
 /** `cap` fixes its snap length at this. */
 const SNAP_BYTES = 65_535;
 const ETHERNET_HEADER = 14;
-const UNDERLAY_FILTER = 'inbound and udp and (dst port 4790 or dst port 6081)';
+/** Stamped packets, and "unreachable" about them. */
+const UNDERLAY_FILTER = 'inbound and (udp dst port 4790 or udp dst port 6081 or icmp[icmptype] == icmp-unreach or (icmp6 and ip6[40] == 1))';
 
 interface PortState {
   readonly interface: string;
@@ -26,37 +28,45 @@ interface PortState {
   txBytes: number;
   txErrors: number;
   readonly cuts: false;
+  open: boolean;
 }
 
 export class PcapRunner implements Runner {
   readonly finished: Promise<void>;
+  readonly adopted: Adoption | null;
   readonly #engine: NativeEngine;
-  readonly #ports: (PortState | null)[];
+  readonly #ports: (PortState | null | undefined)[];
+  /** Captures and underlays stay what they are. */
+  readonly #numbered: Numbered;
   readonly #raw: ReturnType<typeof raw.createSocket>;
-  #settle: { resolve: () => void; reject: (error: Error) => void };
+  #finish: () => void = () => undefined;
   #stopped = false;
+  #paused = false;
+  #due: NodeJS.Timeout | null = null;
+  readonly #onProbeNews: () => void;
 
   constructor(options: RunnerOptions) {
-    let settle: { resolve: () => void; reject: (error: Error) => void } | undefined;
-    this.finished = new Promise((resolve, reject) => (settle = { resolve, reject }));
-    if (settle === undefined) throw new Error('a promise runs its executor at once');
-    this.#settle = settle;
-    this.#engine = new native.Engine({ flowsMax: options.flowsMax });
+    this.finished = new Promise((resolve) => (this.#finish = resolve));
+    this.#onProbeNews = options.onProbeNews ?? ((): void => undefined);
+    this.#engine = new native.Engine({ flowsMax: options.flowsMax, flowFile: options.flowFile, tenants: options.tenants });
     this.#engine.install(options.program);
+    this.#numbered = options.program;
+    this.adopted = this.#engine.adopt(process.hrtime.bigint());
     this.#raw = raw.createSocket({ addressFamily: raw.AddressFamily.IPv4, protocol: raw.Protocol.UDP });
     this.#raw.setOption(raw.SocketLevel.IPPROTO_IP, raw.SocketOption.IP_HDRINCL, 1);
     this.#raw.on('error', () => undefined); // each send reports its own
     this.#ports = [];
     options.interfaces.forEach((name, port) => this.#ports.push(name === null ? null : this.#open(name, port)));
+    this.#probe();
   }
 
   #open(name: string, port: number): PortState {
     const handle = new cap.Cap();
     const buffer = Buffer.alloc(SNAP_BYTES);
-    const link = handle.open(name, port === 0 ? UNDERLAY_FILTER : 'inbound', KERNEL_BUFFER_BYTES, buffer);
+    const link = handle.open(name, isUnderlayPort(port, this.#numbered) ? UNDERLAY_FILTER : 'inbound', KERNEL_BUFFER_BYTES, buffer);
     if (link !== 'ETHERNET') throw new Error(`interface ${name}: the pcap port needs Ethernet, this is ${link}`);
     handle.setMinBytes?.(0);
-    const state: PortState = { interface: name, cap: handle, rxFrames: 0, rxBytes: 0, rxDropped: 0, txFrames: 0, txBytes: 0, txErrors: 0, cuts: false };
+    const state: PortState = { interface: name, cap: handle, rxFrames: 0, rxBytes: 0, rxDropped: 0, txFrames: 0, txBytes: 0, txErrors: 0, cuts: false, open: true };
     // The buffer is overwritten by the next packet: everything happens before the handler returns.
     handle.on('packet', (bytes, truncated) => {
       state.rxFrames++;
@@ -64,17 +74,61 @@ export class PcapRunner implements Runner {
       if (truncated) state.rxDropped++;
       else this.#process(port, buffer.subarray(0, bytes));
     });
-    handle.on('error', (error) => this.#fail(`interface ${name}: ${error.message}`));
+    // The interface is gone: whoever looks at the counters opens the port again when it is back.
+    handle.on('error', () => this.#lose(state));
     return state;
   }
 
+  #lose(state: PortState): void {
+    if (!state.open) return;
+    state.open = false;
+    state.cap.close();
+  }
+
+  open(port: number, name: string): Promise<void> {
+    const before = this.#ports[port];
+    if (before) this.#lose(before);
+    if (name === '') {
+      this.#ports[port] = null;
+      return Promise.resolve();
+    }
+    try {
+      const { rxFrames = 0, rxBytes = 0, rxDropped = 0, txFrames = 0, txBytes = 0, txErrors = 0 } = before ?? {};
+      this.#ports[port] = Object.assign(this.#open(name, port), { rxFrames, rxBytes, rxDropped, txFrames, txBytes, txErrors });
+      return Promise.resolve();
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
+  }
+
   #process(port: number, frame: Buffer): void {
-    for (const out of this.#engine.process(process.hrtime.bigint(), port, frame, true)) {
+    if (this.#paused) return;
+    this.#send(this.#engine.process(process.hrtime.bigint(), port, frame, true));
+    if (this.#engine.takeProbeNews()) this.#onProbeNews();
+  }
+
+  /** Sends the probes that are due, and waits for the next ones. */
+  #probe(): void {
+    if (this.#stopped || this.#paused) return;
+    if (this.#due !== null) clearTimeout(this.#due);
+    this.#send(this.#engine.probe(process.hrtime.bigint()));
+    if (this.#engine.takeProbeNews()) this.#onProbeNews();
+    const due = this.#engine.probeDue();
+    this.#due = due === null ? null : setTimeout(() => this.#probe(), Math.max(1, Number(due - process.hrtime.bigint()) / 1e6));
+  }
+
+  #send(frames: readonly EmittedFrame[]): void {
+    for (const out of frames) {
       const state = this.#ports[out.port];
       if (!state) continue;
+      if (!state.open) {
+        state.txErrors++;
+        continue;
+      }
       const bytes = Buffer.from(out.bytes.buffer, out.bytes.byteOffset, out.bytes.byteLength);
       const ipv4 = bytes.readUInt16BE(12) === 0x0800;
-      if (out.port === 0 && ipv4) this.#sendRouted(state, bytes.subarray(ETHERNET_HEADER));
+      // With several underlays the kernel's route may lead by another one than the instance's.
+      if (out.port === 0 && ipv4 && this.#numbered.underlays.length === 1) this.#sendRouted(state, bytes.subarray(ETHERNET_HEADER));
       else this.#inject(state, bytes);
     }
   }
@@ -103,6 +157,7 @@ export class PcapRunner implements Runner {
 
   install(program: NativeProgram): Promise<void> {
     this.#engine.install(program);
+    this.#probe();
     return Promise.resolve();
   }
 
@@ -116,28 +171,42 @@ export class PcapRunner implements Runner {
 
   counters(): ReturnType<Runner['counters']> {
     const ports = this.#ports.flatMap((state, port) => {
-      if (state === null) return [];
+      if (!state) return [];
       const { cap: _, ...counts } = state;
       return [{ port, ...counts }];
     });
     return { ...this.#engine.counters(), ports };
   }
 
+  pause(): Promise<void> {
+    this.#paused = true;
+    return Promise.resolve();
+  }
+
+  resume(): void {
+    this.#engine.adopt(process.hrtime.bigint());
+    this.#paused = false;
+    this.#probe();
+  }
+
+  signals(): Float64Array {
+    return this.#engine.signals();
+  }
+  probes(): Float64Array {
+    return this.#engine.probes();
+  }
+
   #close(): void {
     if (this.#stopped) return;
     this.#stopped = true;
-    for (const state of this.#ports) state?.cap.close();
+    if (this.#due !== null) clearTimeout(this.#due);
+    for (const state of this.#ports) if (state) this.#lose(state);
     this.#raw.close();
-  }
-
-  #fail(reason: string): void {
-    this.#close();
-    this.#settle.reject(new Error(reason));
   }
 
   stop(): Promise<void> {
     this.#close();
-    this.#settle.resolve();
+    this.#finish();
     return this.finished;
   }
 }

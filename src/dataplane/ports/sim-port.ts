@@ -2,11 +2,15 @@
  * The `sim` port: the real pipeline in an in-memory network under a virtual clock. Frames are injected at times of one's own
  * choosing, instances are functions, and everything that happens is in a log.
  */
-import { native, type FlowPage, type NativeCounters, type NativeDecision, type NativeEngine, type NativeProgram, type Tuple } from '../native.js';
+import { native, type EmittedFrame, type FlowPage, type NativeCounters, type NativeDecision, type NativeEngine, type NativeProgram, type Tuple } from '../native.js';
+import { isUnderlayPort, type Numbered } from '../../program/port-numbers.js';
 import type { Runner } from '../runner.js';
 
 /** Gets a stamped frame, returns the frames it sends back. */
 export type SimInstance = (frame: Buffer) => readonly Buffer[];
+
+/** What is attached to a port: gets a plain frame, returns what it sends, and to which port. */
+export type SimAttached = (frame: Buffer) => readonly { readonly port: number; readonly bytes: Buffer }[];
 
 export interface SimEvent {
   readonly timeNs: bigint;
@@ -38,7 +42,10 @@ export class SimNetwork implements Runner {
   readonly log: SimEvent[] = [];
   readonly #engine: NativeEngine;
   readonly #instances = new Map<string, SimInstance>();
+  readonly #attached = new Map<number, SimAttached>();
   readonly #queue: Scheduled[] = [];
+  /** Captures and underlays stay what they are. */
+  readonly #numbered: Numbered;
   #finish: () => void = () => undefined;
   #order = 0;
   nowNs = 0n;
@@ -48,15 +55,22 @@ export class SimNetwork implements Runner {
     flowsMax = 1000,
     /** One way, between weir and an instance. */
     readonly latencyNs = 1000n,
+    readonly onProbeNews: () => void = () => undefined,
   ) {
     this.finished = new Promise((resolve) => (this.#finish = resolve));
     this.#engine = new native.Engine({ flowsMax });
     this.#engine.install(program);
+    this.#numbered = program;
   }
 
   /** Puts an instance at an IPv4 address; by default one that passes everything. */
   instance(address: string, behaviour: SimInstance = (frame) => [turnRound(frame)]): void {
     this.#instances.set(address, behaviour);
+  }
+
+  /** Puts something at a port that instances are attached to. */
+  attach(port: number, behaviour: SimAttached): void {
+    this.#attached.set(port, behaviour);
   }
 
   /** Has a frame arrive at a port, `afterNs` from now. */
@@ -67,19 +81,33 @@ export class SimNetwork implements Runner {
   /** Runs everything that happens in the next `ns`, then the clock stands there. */
   advance(ns: bigint): void {
     const end = this.nowNs + ns;
-    for (let next = this.#take(end); next !== undefined; next = this.#take(end)) {
-      this.nowNs = next.timeNs;
-      for (const out of this.#engine.process(next.timeNs, next.port, next.bytes)) {
-        const bytes = Buffer.from(out.bytes);
-        this.log.push({ timeNs: this.nowNs, port: out.port, bytes });
-        if (out.port !== UNDERLAY) continue;
-        const answer = this.#instances.get(bytes.subarray(30, 34).join('.'))?.(bytes) ?? [];
-        for (const frame of answer) this.inject(UNDERLAY, frame, 2n * this.latencyNs);
-      }
+    this.#sent(this.#engine.probe(this.nowNs));
+    for (;;) {
+      const due = this.#engine.probeDue();
+      const next = this.#take(due !== null && due < end ? due : end);
+      if (next !== undefined) {
+        this.nowNs = next.timeNs;
+        this.#sent(this.#engine.process(next.timeNs, next.port, next.bytes));
+      } else if (due !== null && due <= end) {
+        this.nowNs = due;
+        this.#sent(this.#engine.probe(due));
+      } else break;
     }
     this.nowNs = end;
     // An empty frame from nowhere moves the pipeline's clock, so that idle streams expire.
     this.#engine.process(this.nowNs, UNDERLAY, Buffer.alloc(0));
+  }
+
+  #sent(frames: readonly EmittedFrame[]): void {
+    for (const out of frames) {
+      const bytes = Buffer.from(out.bytes);
+      this.log.push({ timeNs: this.nowNs, port: out.port, bytes });
+      for (const back of this.#attached.get(out.port)?.(bytes) ?? []) this.inject(back.port, back.bytes, 2n * this.latencyNs);
+      if (!isUnderlayPort(out.port, this.#numbered)) continue;
+      const answer = this.#instances.get(bytes.subarray(30, 34).join('.'))?.(bytes) ?? [];
+      for (const frame of answer) this.inject(out.port, frame, 2n * this.latencyNs);
+    }
+    if (this.#engine.takeProbeNews()) this.onProbeNews();
   }
 
   #take(end: bigint): Scheduled | undefined {
@@ -100,6 +128,9 @@ export class SimNetwork implements Runner {
     this.#engine.install(program);
     return Promise.resolve();
   }
+  open(): Promise<void> {
+    return Promise.resolve();
+  }
   flows(cursor: number, max: number): Promise<FlowPage> {
     return Promise.resolve(this.#engine.flows(cursor, max));
   }
@@ -108,6 +139,12 @@ export class SimNetwork implements Runner {
   }
   counters(): NativeCounters {
     return this.#engine.counters();
+  }
+  signals(): Float64Array {
+    return this.#engine.signals();
+  }
+  probes(): Float64Array {
+    return this.#engine.probes();
   }
   stop(): Promise<void> {
     this.#finish();

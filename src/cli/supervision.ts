@@ -1,0 +1,77 @@
+/** What `weir run` does beside moving packets: it tells the service manager, reloads its file at SIGHUP, serves metrics. */
+import { MetricsServer } from '../control/metrics-server.js';
+import type { Dataplane } from '../dataplane/dataplane.js';
+import { metricsText } from '../dataplane/metrics.js';
+import type { Logger } from '../observe/log.js';
+import { ServiceManager } from '../supervise/service-manager.js';
+import { Watchdog, watchdogInterval } from '../supervise/watchdog.js';
+import { VERSION } from '../version.js';
+import { documentOf } from './documents.js';
+
+const STATUS_MS = 10_000;
+const PATIENCE_MS = 5000;
+
+export class Supervision {
+  readonly #manager: ServiceManager;
+  readonly #watchdog: Watchdog;
+  #metrics: MetricsServer | null = null;
+  #status: NodeJS.Timeout | null = null;
+  #reload: Promise<void> = Promise.resolve();
+
+  private constructor(
+    private readonly dataplane: Dataplane,
+    private readonly file: string,
+    private readonly log: Logger,
+  ) {
+    this.#manager = ServiceManager.fromEnvironment(process.env, log);
+    this.#watchdog = new Watchdog({ beats: () => dataplane.runner.beats?.() ?? [], alive: () => this.#manager.alive(this.#state()) }, log);
+  }
+
+  /**
+   * Throws a Failure when the metrics' address can't be had. `file`: what SIGHUP reads again. `successor`: another weir has just handed over,
+   * and may still have that address for a moment.
+   */
+  static async start(dataplane: Dataplane, file: string, log: Logger, successor = false): Promise<Supervision> {
+    const supervision = new Supervision(dataplane, file, log);
+    const { metrics } = dataplane.configuration;
+    if (metrics !== null) supervision.#metrics = await MetricsServer.listen(metrics, () => metricsText(dataplane, VERSION), log, successor ? PATIENCE_MS : 0);
+    return supervision;
+  }
+
+  #state(): string {
+    const { active } = this.dataplane.runner.counters().streams;
+    return `generation ${this.dataplane.generation}, ${active} streams`;
+  }
+
+  ready(): void {
+    this.#manager.ready(this.#state());
+    const interval = watchdogInterval(process.env);
+    if (interval !== null) this.#watchdog.start(interval);
+    else this.#status = setInterval(() => this.#manager.status(this.#state()), STATUS_MS).unref();
+  }
+
+  /** Applies the file as `weir apply` would; a file that is not good changes nothing. */
+  reload(): Promise<void> {
+    this.#reload = this.#reload.then(async () => {
+      this.#manager.reloading();
+      let result: string;
+      try {
+        const { generation, changed } = await this.dataplane.apply(documentOf(this.file), {}, 'SIGHUP');
+        result = `generation ${generation}: ${changed}`;
+        this.log.info({ config: this.file, generation }, `${this.file} is loaded: ${changed}`);
+      } catch (error) {
+        result = `${this.file} was not loaded`;
+        this.log.error({ config: this.file }, `${this.file} was not loaded, and nothing changed: ${(error as Error).message}`);
+      }
+      this.#manager.ready(result);
+    });
+    return this.#reload;
+  }
+
+  stopping(why: string): void {
+    this.#manager.stopping(why);
+    this.#watchdog.stop();
+    if (this.#status !== null) clearInterval(this.#status);
+    this.#metrics?.close();
+  }
+}

@@ -1,0 +1,38 @@
+/** The methods of mesh chains and synced services. */
+import { ChangeRefused } from '../config/refused.js';
+import type { Dataplane } from '../dataplane/dataplane.js';
+import type { Context, Method } from './method.js';
+
+export interface MeshView {
+  /** Version of the service map in force; 0: none yet. */
+  readonly version: number;
+  readonly lease_ms: number;
+  /** Service nodes: those that are there have a session. `behind`: it has not said yet that it has this map. */
+  readonly nodes: readonly { readonly instance: string; readonly session: string | null; readonly heard_ms_ago: number | null; readonly version: number; readonly behind: boolean }[];
+  /** Who serves the streams of each path, by service. */
+  readonly paths: readonly { readonly path: number; readonly chain: string; readonly current: boolean; readonly members: Readonly<Record<string, readonly string[]>> }[];
+  /** Messages refused, by reason. */
+  readonly refused: Readonly<Record<string, number>>;
+}
+
+export function meshView(dataplane: Dataplane): MeshView {
+  const { mesh } = dataplane;
+  const settings = dataplane.configuration.mesh;
+  if (mesh === undefined || settings === null) throw new ChangeRefused('this weir has no mesh: add `mesh: {key: {file: FILE}}` to the configuration', 'mesh');
+  const version = mesh.map?.version ?? 0;
+  return {
+    version,
+    lease_ms: settings.leaseMs,
+    nodes: mesh.view().map(({ instance, session, ageMs, version: has }) => ({ instance, session, heard_ms_ago: ageMs, version: has, behind: session !== null && has !== version })),
+    paths: dataplane.paths.all().flatMap(({ id, chain, current, services, members }) => (members == null ? [] : [{ path: id, chain, current, members: Object.fromEntries(services.map((service, hop) => [service, (members[hop] ?? []).map(({ key }) => key)])) }])),
+    refused: mesh.refusals.counts as Record<string, number>,
+  };
+}
+
+export const MESH_METHODS: Readonly<Record<string, Method>> = {
+  mesh: {
+    description: 'Service nodes of mesh chains and synced services, and the service map that they have.',
+    params: { type: 'object', properties: {}, additionalProperties: false },
+    run: (_: never, { dataplane }: Context) => meshView(dataplane),
+  },
+};
