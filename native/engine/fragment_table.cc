@@ -38,7 +38,8 @@ bool FragmentTable::find(const FragmentKey& key, uint64_t now_ns, FragmentPorts&
   std::lock_guard lock(lock_);
   const Row* row = &rows_[bucket(key)];
   for (uint32_t i = 0; i < kWays; i++) {
-    if (!row[i].used || row[i].key != key || now_ns - row[i].seen_ns >= kLifetimeNs) continue;
+    // Who saw it first may be another worker, whose clock is a moment ahead.
+    if (!row[i].used || row[i].key != key || now_ns >= row[i].seen_ns + kLifetimeNs) continue;
     ports = row[i].ports;
     return true;
   }
@@ -77,7 +78,7 @@ uint32_t FragmentTable::expire(uint64_t now_ns) {
   std::lock_guard lock(lock_);
   uint32_t gone = 0;
   for (Held& place : places_) {
-    if (!place.length || now_ns - place.since_ns < kHoldNs) continue;
+    if (!place.length || now_ns < place.since_ns + kHoldNs) continue;
     place.length = 0;
     held_--;
     gone++;

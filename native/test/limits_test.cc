@@ -1,6 +1,7 @@
 // What goes beyond a limit: of a program, or of the way that a packet has to take.
 #include <doctest/doctest.h>
 
+#include "engine/fragment_table.h"
 #include "engine/segment.h"
 #include "frames.h"
 #include "wire/checksum.h"
@@ -22,6 +23,21 @@ TEST_CASE("paths that are moved in a circle are refused") {
   CHECK(p->check() == "path 2 is moved in a circle");
   p->paths[2].moved_to = 1;
   CHECK(p->check() == "");
+}
+
+TEST_CASE("fragments that another worker saw, by a clock a moment ahead, are young") {
+  FragmentTable table(16);
+  const FragmentKey key{.id = 7};
+  constexpr uint64_t kAhead = 1'000'000, kBehind = 999'000;
+  table.remember(key, {1, 2}, kAhead);
+  FragmentPorts ports;
+  CHECK(table.find(key, kBehind, ports));
+  CHECK(!table.find(key, kAhead + FragmentTable::kLifetimeNs, ports));
+  Bytes bytes(100);
+  const Frame frame{bytes.data(), 100, 100, 0, {}, false};
+  REQUIRE(table.hold(key, kIn, frame, kAhead));
+  CHECK(table.expire(kBehind) == 0);
+  CHECK(table.expire(kAhead + FragmentTable::kHoldNs) == 1);
 }
 
 TEST_CASE("what an instance made too long for the capture is cut, or dropped with its reason") {
