@@ -98,10 +98,10 @@ await t.test('VLAN and QinQ: real programs through the chain, tags back at the e
     const weir = await lab.weir({ encapsulation });
     const kernelLost = await kernelLoss(lab, 65_535); // one for each frame
     for (const router of ['10.7.0.1', '10.100.0.1']) {
-      const ping = await lab.exec('wl', 'ping', '-c', '3', '-i', '1', '-W', '5', router);
+      const ping = await lab.ping('wl', router);
       // Once one of three was not answered, on a busy machine: who lost it has to be in the log then.
       const { dropped } = await lab.ask<{ dropped: Record<string, number> }>('stats');
-      t.match(ping.stdout, / 0% packet loss/, `${encapsulation} ${router}; weir dropped ${JSON.stringify(Object.entries(dropped).filter(([, count]) => count > 0))}, the kernel ${await kernelLost()} frames`);
+      t.match(ping, / 0% packet loss/, `${encapsulation} ${router}; weir dropped ${JSON.stringify(Object.entries(dropped).filter(([, count]) => count > 0))}, the kernel ${await kernelLost()} frames`);
     }
     const { flows } = await lab.ask<{ flows: { vlan: number[]; instances: string[] }[] }>('flows', { protocol: 'icmp' });
     t.strictSame(flows.map((flow) => flow.vlan.join('.')).sort(), ['100.200', '7.0']);
@@ -122,7 +122,7 @@ await t.test('an underlay on lo: chain and instances on one host', async (t) => 
   );
   const weir = await lab.start('fwd', [...WEIR, 'run', '--config', file, '--socket', lab.socket], /"msg":"ready"/);
   t.teardown(() => weir.stop());
-  t.match((await lab.exec('wl', 'ping', '-c', '3', '-i', '1', '-W', '5', '10.2.0.2')).stdout, / 0% packet loss/);
+  t.match(await lab.ping('wl', '10.2.0.2'), / 0% packet loss/);
   const services = await lab.ask<{ instances: { received: { packets: number } }[] }[]>('services');
   t.strictSame(services.map((service) => service.instances[0]?.received.packets), [6, 6]);
 });

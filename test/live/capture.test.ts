@@ -84,7 +84,7 @@ for (const encapsulation of ['nsh', 'geneve'] as const) {
     const client = await lab.exec('wl', 'iperf3', '-c', '10.2.0.2', '-P', '6', '-b', '8M', '-t', '3');
     t.equal(client.code, 0, client.stderr);
     await server.ended;
-    await lab.exec('wl', 'ping', '-c', '5', '-i', '0.1', '10.2.0.2');
+    await lab.ping('wl', '10.2.0.2');
     const after = await datagrams();
     const counts = { whole: await whole.stop(), stamped: await stamped.stop(), inner: await inner.stop(), to: await to.stop(), from: await from.stop() };
     const seenByTcpdump = (await read(await tcpdump.stop())).packets; // it throws where the kernel lost some of it
@@ -122,7 +122,7 @@ await t.test('frames to instances can be seen on this host only while a capture 
   const weir = await lab.weir({ chain: ['firewall'] });
   const seen = async (): Promise<number> => {
     const tap = await lab.start('fwd', ['tcpdump', '-Z', 'root', '-n', '-i', 'und0', '-Q', 'out', '--immediate-mode', 'udp dst port 4790'], /listening on/);
-    await lab.exec('wl', 'ping', '-c', '4', '-i', '0.05', '10.2.0.2');
+    await lab.ping('wl', '-c', '4', '10.2.0.2');
     return Number(/^([0-9]+) packets? captured/m.exec((await tap.stop('SIGINT')).stderr)?.[1]);
   };
   t.equal(await seen(), 0, 'they pass the queueing discipline, and with it every tap');
@@ -142,7 +142,7 @@ await t.test('into a pipe that tshark reads while it goes on', async (t) => {
   const pipe = `${WEIR.join(' ')} capture --instance firewall --write - --count 16 --inner --filter icmp --socket ${lab.socket} | tshark -n -l -i - -T fields -e ip.src -e icmp.type`;
   const running = await lab.start('fwd', ['bash', '-o', 'pipefail', '-c', pipe], /capturing firewall\/fw-1 .*firewall\/fw-2/);
   await until('sixteen packets at tshark', async () => {
-    await lab.exec('wl', 'ping', '-c', '2', '-i', '0.1', '10.2.0.2');
+    await lab.ping('wl', '-c', '2', '10.2.0.2');
     return running.output().split('\n').filter((line) => /^10\.[12]\.0\.2\t[08]$/.test(line)).length === 16;
   });
   const { code, stderr } = await running.ended;

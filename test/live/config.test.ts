@@ -120,7 +120,7 @@ await t.test('weir apply, weir config, and a restart that comes up with what was
   t.match(again.output(), /starting from the last state/);
   t.equal((await lab.ctl('config')).stdout, before);
   t.match(await lab.ask('services'), [{ name: 'firewall' }, { name: 'ids', instances: [{ state: 'up' }, { state: 'down' }] }]);
-  t.match((await lab.exec('wl', 'ping', '-c', '3', '-i', '1', '-W', '5', '10.2.0.2')).stdout, / 0% packet loss/);
+  t.match(await lab.ping('wl', '10.2.0.2'), / 0% packet loss/);
   await again.stop();
   const forced = await start('--force-config');
   t.match(forced.output(), /--force-config was given/);

@@ -92,7 +92,7 @@ for (const port of ['ring', 'pcap'] as const) {
     t.ok(await download('[fd02::2]'), 'IPv6');
     const file = await seen.stop();
     if (port === 'ring') t.ok((await longest(file)) > 10 * MTU, 'super-frames go through whole');
-    t.match((await lab.exec('wl', 'ping', '-c', '2', '-i', '1', '-s', '4000', '10.2.0.2')).stdout, / 0% packet loss/, 'fragments');
+    t.match(await lab.ping('wl', '-s', '4000', '10.2.0.2'), / 0% packet loss/, 'fragments');
     t.equal((await curl('http://10.2.0.2:8081/')).code, 28, 'port 8081 does not answer');
     const after = await ips.counted();
     t.ok((after['seen'] ?? 0) - (before['seen'] ?? 0) > 100 && (after['blocked'] ?? 0) > (before['blocked'] ?? 0), JSON.stringify(after));
@@ -111,7 +111,7 @@ for (const port of ['ring', 'pcap'] as const) {
     t.ok(await download('[fd02::2]'), 'IPv6');
     const ttls = await must(['tshark', '-n', '-r', await ttl.stop(), '-Y', 'ip', '-T', 'fields', '-e', 'ip.ttl']);
     t.strictSame([...new Set(ttls.trim().split('\n'))], ['62'], 'two routers on the way: the firewall and the labs own');
-    t.match((await lab.exec('wl', 'ping', '-c', '2', '-i', '1', '-s', '4000', '10.2.0.2')).stdout, / 0% packet loss/, 'fragments, put together and cut again by the firewall');
+    t.match(await lab.ping('wl', '-s', '4000', '10.2.0.2'), / 0% packet loss/, 'fragments, put together and cut again by the firewall');
     for (const host of ['10.2.0.2', '[fd02::2]']) t.equal((await curl(`http://${host}:8081/`)).code, 7, `${host}: connection refused at once`);
     const ask = `import socket; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(5); s.connect(('10.2.0.2',9999)); s.send(b'x')\ntry: s.recv(1)\nexcept ConnectionRefusedError: print('refused')`;
     t.equal((await lab.exec('wl', 'python3', '-c', ask)).stdout, 'refused\n', 'ICMP port unreachable');
@@ -156,8 +156,8 @@ table bridge v {
 }`);
   t.teardown(() => ips.must('nft', 'delete', 'table', 'bridge', 'v'));
   // A packet socket sends no tagged frame longer than the MTU and the tag of an untagged one: the box may take more.
-  const pings = await Promise.all(Array.from({ length: 24 }, () => lab.exec('wl', 'ping', '-c', '2', '-i', '1', '-W', '10', '10.2.0.2')));
-  t.strictSame(pings.filter(({ stdout }) => !/ 0% packet loss/.test(stdout)).map(({ stdout }) => stdout), [], JSON.stringify(await dropped()));
+  const pings = await Promise.all(Array.from({ length: 24 }, () => lab.ping('wl', '-c', '2', '10.2.0.2')));
+  t.strictSame(pings.filter((said) => !/ 0% packet loss/.test(said)), [], JSON.stringify(await dropped()));
   t.ok(await download('10.2.0.2'));
   const { vlan101 = 0, vlan102 = 0, other } = await ips.counted();
   t.ok(vlan101 > 0 && vlan102 > 0, `${vlan101} and ${vlan102} frames`);

@@ -114,7 +114,7 @@ await t.test('steerings are kept over a restart; the words of the command line',
   t.match(await lab.ctl('steer', 'set', flow, 'ids', 'firewall', '--name', 'ping', '--priority', '7', '--encapsulation', 'geneve'), { code: 0, stdout: /chain steer.ping added: \[ids, firewall\]\n.*policy added: steer.ping\nsteering ping/ });
   t.match(await lab.ctl('steer', 'set', flow, 'ids', 'nobody', '--name', 'ping'), { code: 1, stderr: /services\[1\]: .*"nobody"/ });
   const seen = await tap(async () => {
-    t.match((await lab.exec('wl', 'ping', '-c', '3', '-i', '1', '-W', '5', '10.2.0.2')).stdout, / 0% packet loss/);
+    t.match(await lab.ping('wl', '10.2.0.2'), / 0% packet loss/);
   });
   const paths = (await lab.ask<{ paths: PathInfo[] }[]>('chains')).flatMap((chain) => chain.paths);
   const proof = prove(seen, paths, (host) => SERVICES[host as ServiceHost].service);

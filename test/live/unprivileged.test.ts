@@ -46,8 +46,7 @@ for (const [port, firewall] of [['ring', 'mark'], ['pcap', 'pass']] as const) {
     const weir = await lab.weir({ port, prefix: withNetRaw(), extra: 'workers: 2' });
     isConfined(t, weir, 'weir');
     const captures = await Promise.all((['fw1', 'fw2'] as const).map(async (host) => ({ host, ...(await lab.capture(host)) })));
-    const ping = await lab.exec('wl', 'ping', '-c', '3', '-i', '1', '-W', '5', '10.2.0.2');
-    t.match(ping.stdout, / 0% packet loss/);
+    t.match(await lab.ping('wl', '10.2.0.2'), / 0% packet loss/);
     const got = join(lab.directory, 'got');
     for (const server of ['10.2.0.2', '[fd02::2]']) {
       const curl = await lab.exec('wl', 'curl', '-sS', '--max-time', '60', '-o', got, `http://${server}:8080/download`);
@@ -93,7 +92,7 @@ await t.test('weir capture, too', async (t) => {
   t.match(refused.stderr, /CAP_NET_RAW is missing/);
   const capture = await lab.start('fwd', [...withNetRaw(), ...words], /capturing firewall\/fw-1/);
   isConfined(t, capture, 'capture');
-  t.match((await lab.exec('wl', 'ping', '-c', '10', '-i', '0.05', '10.2.0.2')).stdout, / 0% packet loss/);
+  t.match(await lab.ping('wl', '-c', '10', '10.2.0.2'), / 0% packet loss/);
   const { code, stderr } = await capture.stop('SIGINT');
   t.equal(code, 0, stderr);
   t.match(stderr, /^40 packets written .* 0 dropped by the kernel$/m, 'ten requests and ten answers, each to a firewall and back');

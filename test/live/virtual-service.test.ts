@@ -123,7 +123,7 @@ for (const encapsulation of ['nsh', 'geneve']) {
       const captures = await Promise.all([...FIREWALLS, ...SERVERS].map(async (host) => ({ host, ...(await lab.capture(host)) })));
       await lab.must('wl', 'ip', 'neigh', 'flush', 'dev', 'eth0'); // so that it asks anew
       const atClient = await lab.capture('wl', way === 'past weir' ? 'back0' : 'eth0', `src host ${ADDRESSES.slice(0, 2).join(' or src host ')}`, 128);
-      for (const address of ['10.1.0.100', 'fd01::100']) t.match((await lab.exec('wl', 'ping', '-c', '2', '-i', '1', '-W', '5', address)).stdout, / 0% packet loss/, `ping ${address}`);
+      for (const address of ['10.1.0.100', 'fd01::100']) t.match(await lab.ping('wl', address), / 0% packet loss/, `ping ${address}`);
 
       for (const address of ADDRESSES) {
         const names = new Map<string, number>();

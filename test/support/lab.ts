@@ -115,6 +115,15 @@ export class Lab {
     return must(this.inside(host, command));
   }
 
+  /**
+   * What ping(8) prints of requests that it sends at once, three unless `-c` comes with `how`, and waits for, 10 s if need be. One by one,
+   * with `-W`, it waits no longer than an interval for the last answer once it has had another, and a busy machine may stand still for as long.
+   */
+  async ping(host: string, ...how: string[]): Promise<string> {
+    const { stdout, stderr } = await this.exec(host, 'ping', '-c', '3', '-l', '100', '-i', '10', ...how);
+    return stdout + stderr;
+  }
+
   /** Starts a program and waits until its output matches. */
   async start(host: string, command: readonly string[], ready?: RegExp): Promise<Running> {
     const running = launch(this.inside(host, command));
