@@ -99,7 +99,7 @@ await t.test('VLAN and QinQ: real programs through the chain, tags back at the e
     const kernelLost = await kernelLoss(lab, 65_535); // one for each frame
     for (const router of ['10.7.0.1', '10.100.0.1']) {
       const ping = await lab.ping('wl', router);
-      // Once one of three was not answered, on a busy machine: who lost it has to be in the log then.
+      // Where one is not answered, the log is to say who lost it.
       const { dropped } = await lab.ask<{ dropped: Record<string, number> }>('stats');
       t.match(ping, / 0% packet loss/, `${encapsulation} ${router}; weir dropped ${JSON.stringify(Object.entries(dropped).filter(([, count]) => count > 0))}, the kernel ${await kernelLost()} frames`);
     }
