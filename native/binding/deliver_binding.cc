@@ -4,6 +4,7 @@
 #include "binding/binding.h"
 #include "binding/completion.h"
 #include "binding/convert.h"
+#include "binding/fragments_view.h"
 #include "binding/views_binding.h"
 #include "node/deliver_node.h"
 #include "port/ring_port.h"
@@ -28,7 +29,7 @@ class DeliverNodeObject final : public Napi::ObjectWrap<DeliverNodeObject> {
     Reader r(info[0].As<Napi::Object>(), "options", error);
     RingOptions ring;
     ring.interface = interface_ = r.string("interface");
-    ring.stamped_only = true;
+    ring.stamped_only = ring.fragments = true;
     const Address address = r.address("address");
     const std::string to = r.string("to");
     const Mac from_mac = r.mac("fromMac"), to_mac = r.mac("toMac");
@@ -70,6 +71,7 @@ class DeliverNodeObject final : public Napi::ObjectWrap<DeliverNodeObject> {
     for (size_t i = 0; i < size_t(DeliverDrop::count_); i++) dropped[kDeliverDropNames[i]] = number(c.dropped[i].get());
     dropped["not_sent"] = number(node_->sender().errors().get());
     o["dropped"] = dropped;
+    o["fragments"] = fragments_to_js(env, node_->fragments());
     o["port"] = port_to_js(env, {0, interface_, node_->port().counters()});
     return o;
   }

@@ -4,6 +4,7 @@
 #include "binding/binding.h"
 #include "binding/completion.h"
 #include "binding/convert.h"
+#include "binding/fragments_view.h"
 #include "binding/mesh_binding.h"
 #include "binding/node_handles.h"
 #include "binding/unit_binding.h"
@@ -64,7 +65,7 @@ class NodeObject final : public Napi::ObjectWrap<NodeObject> {
     }
     RingOptions ring;
     ring.interface = interface_;
-    ring.stamped_only = true;
+    ring.stamped_only = ring.fragments = true;
     auto opened = RingPort::open(ring);
     if (const std::string* reason = std::get_if<std::string>(&opened)) {
       Napi::Error::New(env, *reason).ThrowAsJavaScriptException();
@@ -114,6 +115,7 @@ class NodeObject final : public Napi::ObjectWrap<NodeObject> {
     o["handedOn"] = traffic_to_js(env, c.handed_on);
     o["exited"] = traffic_to_js(env, c.exited);
     o["unknownPath"] = Napi::Number::New(env, double(c.unknown_path.get()));
+    o["fragments"] = fragments_to_js(env, node_->fragments());
     o["dropped"] = dropped;
     o["group"] = env.Null();
     if (const GroupCounters* g = node_->group_counters()) {

@@ -133,7 +133,7 @@ std::shared_ptr<const Program> read_program(Napi::Object object, std::string& er
   p.idle.closed_ns = uint64_t(idle.number("closed", 1, kYearMs) * 1e6);
 
   p.underlays.clear();
-  r.each("underlays", [&](Reader x) { p.underlays.push_back({read_optional_address(x, "ipv4"), read_optional_address(x, "ipv6"), x.mac("mac"), uint32_t(x.number("mtu", 68, 65536))}); });
+  r.each("underlays", [&](Reader x) { p.underlays.push_back({read_optional_address(x, "ipv4"), read_optional_address(x, "ipv6"), x.mac("mac"), uint32_t(x.number("mtu", 68, 65536)), !x.null("fragment") && x.boolean("fragment")}); });
   r.each("captures", [&](Reader x) { p.captures.push_back({x.string("name"), x.u32("tenant", 0xffffff), uint32_t(x.number("mtu", 68, 65536))}); });
   r.each("proxyPorts", [&](Reader x) { p.proxy_ports.push_back({x.mac("mac"), uint32_t(x.number("mtu", 68, 65536))}); });
   r.each("services", [&](Reader x) {

@@ -185,6 +185,12 @@ Napi::Object counters_to_js(Napi::Env env, const std::vector<const Counters*>& w
   o["probesAnswered"] = sum([](C c) -> const Counter& { return c.probes_answered; });
   o["held"] = number(env, tables.held);
   o["ignored"] = sum([](C c) -> const Counter& { return c.ignored; });
+  Napi::Object fragments = Napi::Object::New(env);
+  fragments["datagramsSent"] = sum([](C c) -> const Counter& { return c.fragmented; });
+  fragments["sent"] = sum([](C c) -> const Counter& { return c.fragments_sent; });
+  fragments["received"] = sum([](C c) -> const Counter& { return c.fragments_received; });
+  fragments["datagramsReceived"] = sum([](C c) -> const Counter& { return c.reassembled; });
+  o["fragments"] = fragments;
   Napi::Object crossed = Napi::Object::New(env), dropped = Napi::Object::New(env);
   for (size_t i = 0; i < kCrossReasonNames.size(); i++)
     crossed[kCrossReasonNames[i].data()] = sum([i](C c) -> const Counter& { return c.crossed_by[i]; });

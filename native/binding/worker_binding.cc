@@ -90,6 +90,7 @@ class WorkerObject final : public Napi::ObjectWrap<WorkerObject> {
     RingOptions ring;
     ring.interface = interface;
     ring.stamped_only = program_->is_underlay_port(port);
+    ring.fragments = ring.stamped_only && program_->underlays[program_->underlay_of(port)].fragment;
     ring.fanout = workers_count_ > 1;
     // A ring much larger than the processor's cache costs bulk traffic half its rate: every frame then comes from memory. A host
     // with many captures has less of a burst on each.
@@ -99,7 +100,7 @@ class WorkerObject final : public Napi::ObjectWrap<WorkerObject> {
         ports.push_back(nullptr);
         continue;
       }
-      auto opened = taken_up ? RingPort::adopt(interface, read_ring(*taken_up, w, port)) : RingPort::open(ring);
+      auto opened = taken_up ? RingPort::adopt(ring, read_ring(*taken_up, w, port)) : RingPort::open(ring);
       if (const std::string* reason = std::get_if<std::string>(&opened)) return *reason;
       auto one = std::move(std::get<std::unique_ptr<RingPort>>(opened));
       ring.fanout_groups = one->fanout_groups();

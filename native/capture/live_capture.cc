@@ -24,7 +24,9 @@ std::string kernel_expression(const LiveCaptureOptions& o) {
   const char* side = o.direction == LiveCaptureOptions::Direction::to ? "dst host " : o.direction == LiveCaptureOptions::Direction::from ? "src host " : "host ";
   std::string hosts;
   for (const std::string& address : o.addresses) hosts += (hosts.empty() ? "" : " or ") + (side + address);
-  return "udp and (dst port " + std::to_string(kVxlanGpePort) + " or dst port " + std::to_string(kGenevePort) + ") and (" + hosts + ")";
+  // Fragments have no ports, but for an IPv4 datagram's first one.
+  constexpr const char* kFragments = "(ip proto 17 and ip[6:2] & 0x3fff != 0) or (ip6[6] == 44 and ip6[40] == 17)";
+  return "((udp and (dst port " + std::to_string(kVxlanGpePort) + " or dst port " + std::to_string(kGenevePort) + ")) or " + kFragments + ") and (" + hosts + ")";
 }
 
 }  // namespace
@@ -107,6 +109,18 @@ void LiveCapture::take_one(uint64_t time_ns, const uint8_t* bytes, uint32_t leng
   if (done()) return;
   std::span<const uint8_t> inner;
   if (options_.inner || inner_filter_) {
+    fragments_.clear();
+    Frame outer;
+    outer.bytes = const_cast<uint8_t*>(bytes);  // only read
+    outer.length = length;
+    outer.wire_length = wire_length;
+    reassembly_.expire(time_ns);
+    if (const OuterFragment f = read_outer_fragment(outer); f.kind == OuterFragment::Kind::fragment) {
+      const OuterReassembly::Result result = reassembly_.add(f, outer, time_ns, fragments_);
+      if (result.outcome != OuterReassembly::Outcome::whole) return;
+      bytes = result.frame.bytes;
+      length = wire_length = result.frame.length;
+    }
     inner = inner_of(bytes, length);
     if (inner.empty()) return counters_.unread++;
     if (inner_filter_ && !inner_filter_->matches(inner.data(), uint32_t(inner.size()), uint32_t(inner.size()))) return counters_.filtered++;

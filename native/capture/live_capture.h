@@ -14,6 +14,7 @@
 #include "capture/tap_ring.h"
 #include "engine/counters.h"
 #include "engine/frame_collector.h"
+#include "engine/outer_reassembly.h"
 
 namespace weir {
 
@@ -65,6 +66,8 @@ class LiveCapture {
   std::optional<PacketFilter> filter_, inner_filter_;
   LiveWriter writer_;
   FrameCollector cut_;
+  OuterReassembly reassembly_;  // of datagrams whose inner packet is asked for
+  FrameCollector fragments_;
   std::vector<uint8_t> inner_;
   LiveCaptureCounters counters_;
   std::atomic<uint64_t> dropped_{0};

@@ -72,6 +72,8 @@ struct Counters {
   Counter cut;             // packets that others were cut into, the first of each not counted
   Counter probes_answered;
   Counter ignored;  // underlay frames that are not for us
+  // Of stamped datagrams that left in fragments, or came back so; none of these is a packet of its own in came() and went().
+  Counter fragmented, fragments_sent, fragments_received, reassembled;
   Counter crossed_by[size_t(CrossReason::count_)];
   Counter dropped[size_t(DropReason::count_)];
   Counter streams_active, streams_opened, streams_expired, streams_evicted;

@@ -10,7 +10,7 @@ Engine::Engine(std::shared_ptr<EngineState> state, uint32_t worker, const Counte
       program_(state_->program),
       counters_(counters),
       streams_(state_->flows, program_, counters_, state_->alone),
-      pipeline_(program_, counters_, streams_, state_->fragments, state_->tagged_links, state_->probes) {}
+      pipeline_(program_, counters_, streams_, {state_->fragments, state_->reassembly, state_->fragment_ids}, state_->tagged_links, state_->probes) {}
 
 void Engine::install(std::shared_ptr<const Program> program) {
   state_->program.install(std::move(program));
@@ -66,6 +66,7 @@ bool Engine::tick(uint64_t now_ns) {
   refresh();
   const bool behind = streams_.expire(now_ns_);
   for (uint32_t n = state_->fragments.expire(now_ns_); n; n--) counters_.drop(DropReason::fragment_orphan);
+  pipeline_.expire_fragments(now_ns_);
   return behind;
 }
 

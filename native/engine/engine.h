@@ -12,6 +12,7 @@
 #include "engine/flow_file.h"
 #include "engine/fragment_table.h"
 #include "engine/frame.h"
+#include "engine/outer_reassembly.h"
 #include "engine/pipeline.h"
 #include "engine/probes.h"
 #include "engine/program_cell.h"
@@ -36,6 +37,8 @@ struct EngineState {
   ProgramCell program;
   FlowTable flows;
   FragmentTable fragments;
+  OuterReassembly reassembly;
+  FragmentIds fragment_ids;
   TaggedLinks tagged_links;
   Probes probes;
   const bool alone;

@@ -11,6 +11,7 @@
 #include "engine/datagram_batch.h"
 #include "engine/fragment_table.h"
 #include "engine/frame.h"
+#include "engine/outer_reassembly.h"
 #include "engine/packet.h"
 #include "engine/probes.h"
 #include "engine/program_cell.h"
@@ -18,6 +19,7 @@
 #include "engine/stamp.h"
 #include "engine/stream_table.h"
 #include "engine/tagged_links.h"
+#include "wire/ethernet.h"
 
 namespace weir {
 
@@ -26,8 +28,23 @@ class Pipeline {
   // Frames that are read together before any of them is handled, so that their streams' entries are in the cache by then.
   static constexpr uint32_t kGroup = 32;
 
-  Pipeline(ProgramUse& program, Counters& counters, StreamTable& streams, FragmentTable& fragments, TaggedLinks& tagged_links, Probes& probes)
-      : program_(program), counters_(counters), streams_(streams), fragments_(fragments), tagged_links_(tagged_links), probes_(probes), batch_(counters) {}
+  // What is known of fragments, which all workers share.
+  struct Fragments {
+    FragmentTable& inner;
+    OuterReassembly& outer;
+    FragmentIds& ids;
+  };
+
+  Pipeline(ProgramUse& program, Counters& counters, StreamTable& streams, Fragments fragments, TaggedLinks& tagged_links, Probes& probes)
+      : program_(program),
+        counters_(counters),
+        streams_(streams),
+        fragments_(fragments.inner),
+        reassembly_(fragments.outer),
+        fragment_ids_(fragments.ids),
+        tagged_links_(tagged_links),
+        probes_(probes),
+        batch_(counters) {}
 
   // At most kGroup frames.
   void process(uint64_t now_ns, PortId port, std::span<Frame> frames, Sink& sink);
@@ -38,7 +55,12 @@ class Pipeline {
   void look_ahead(std::span<Frame> frames, std::span<const PortId> ports);
   void process_ahead(uint64_t now_ns, PortId port, uint32_t number, Frame& frame, Sink& sink);
 
+  // Gives up what came back from the underlay in fragments and is not whole in time.
+  void expire_fragments(uint64_t now_ns);
+
  private:
+  class Stamper;
+
   // Everything about the frame at hand that several steps need.
   struct Context {
     uint64_t now_ns;
@@ -91,11 +113,18 @@ class Pipeline {
   void cross(Context& c, CrossReason reason);
   bool answer_for_virtual(Context& c, const Packet& packet);
   void steer(Context& c, Prepared& prepared);
-  // To the next instance, stamped or not. `limit`: the longest IP packet that all of the path carries.
+  // To the next instance, stamped or not. `limit`: the longest IP packet that its attached instances carry.
   void to_instance(Context& c, const Packet& packet, Flow* flow, const Path& path, const StreamTable::Stop& stop, bool answer, uint32_t limit);
   void clamp(Context& c, const Packet& packet, const Path& path);
   void release_held(Context& c, const FragmentKey& key);
   void answer_too_big(Context& c, const Packet& packet, uint32_t mtu);
+
+  // pipeline_fragments.cc
+  // One datagram that is longer than its underlay's MTU, in fragments. `head` begins with the stamp.
+  void send_fragmented(Sink& sink, const Tunnel& tunnel, DatagramBatch::Visit visit, Piece head, Piece payload);
+  // A fragment from an instance; false if it is none.
+  bool take_fragment(Context& c);
+  void lose(DropReason reason, const OuterReassembly::Lost& lost);
 
   // pipeline_return.cc
   void prepare_return(const Frame& frame, Prepared& prepared);
@@ -118,9 +147,9 @@ class Pipeline {
   void prepare_proxied(Context& c, Prepared& prepared);
   void from_proxied(Context& c, Prepared& prepared);
   Place place_of(Context& c, Prepared& prepared, const Instance& from);
-  // These two say false where the packet is too long for the way, after counting that.
-  bool to_proxied(Context& c, const Packet& packet, Flow* flow, const StreamTable::Stop& stop, bool answer, uint32_t limit);
-  bool send_out(Context& c, PortId port, DatagramBatch::Visit visit, const Packet& packet, const void* stream, Piece link, uint32_t mtu);
+  // These two say false where the packet is too long for the way, after counting that. `uncut`: see SegmentRequest.
+  bool to_proxied(Context& c, const Packet& packet, Flow* flow, const StreamTable::Stop& stop, bool answer, uint32_t limit, uint32_t uncut = 0);
+  bool send_out(Context& c, PortId port, DatagramBatch::Visit visit, const Packet& packet, const void* stream, Piece link, uint32_t mtu, uint32_t uncut = 0);
 
   // pipeline_deliver.cc
   void deliver(Context& c, const Returned& returned);
@@ -135,6 +164,8 @@ class Pipeline {
   Counters& counters_;
   StreamTable& streams_;
   FragmentTable& fragments_;
+  OuterReassembly& reassembly_;
+  FragmentIds& fragment_ids_;
   TaggedLinks& tagged_links_;
   Probes& probes_;
   std::array<Prepared, kGroup> prepared_, ahead_;
@@ -147,6 +178,11 @@ class Pipeline {
   uint64_t icmp_allowance_ns_ = 0;  // token bucket of answer_too_big(), in time
 };
 
+// What a tunnel's UDP datagram may hold so that its packet fits the underlay.
+inline uint32_t longest_datagram(const Underlay& underlay, const Tunnel& tunnel) {
+  const uint32_t headers = tunnel.outer_length() - kEthernetHeader;
+  return underlay.mtu > headers ? underlay.mtu - headers : 0;
+}
 // Longest inner IP packet that leaves `outer_room` bytes behind the outer IP header for it and what stands before it, `l2` being its
 // Ethernet header and tags.
 uint32_t inner_limit(uint32_t outer_room, Encapsulation encapsulation, uint32_t l2);

@@ -49,7 +49,7 @@ bool fits(const Packet& p, const Offload& offload, uint32_t mtu) {
 
 }  // namespace
 
-bool Pipeline::send_out(Context& c, PortId port, DatagramBatch::Visit visit, const Packet& packet, const void* stream, Piece link, uint32_t mtu) {
+bool Pipeline::send_out(Context& c, PortId port, DatagramBatch::Visit visit, const Packet& packet, const void* stream, Piece link, uint32_t mtu, uint32_t uncut) {
   const Frame& frame = c.frame;
   auto count = [&](uint32_t packets, uint64_t bytes) {
     if (visit.instance == kNoInstance) return counters_.delivered.add(packets, bytes);
@@ -70,7 +70,7 @@ bool Pipeline::send_out(Context& c, PortId port, DatagramBatch::Visit visit, con
     return true;
   }
   LinkWriter writer(c.sink, port, link, count);
-  switch (segment(packet, frame, {packet.ip, mtu, link.length, true}, c.sink, writer)) {
+  switch (segment(packet, frame, {packet.ip, mtu, link.length, true, uncut}, c.sink, writer)) {
     case SegmentResult::ok:
       if (writer.segments() == 0) counters_.drop(DropReason::bad_transport);  // a super-frame of nothing
       else counters_.cut.add(writer.segments() - 1);
@@ -83,7 +83,7 @@ bool Pipeline::send_out(Context& c, PortId port, DatagramBatch::Visit visit, con
 }
 
 // Frames go through a bump as through a wire, with the addresses and tags that they have; a router gets them from us.
-bool Pipeline::to_proxied(Context& c, const Packet& packet, Flow* flow, const StreamTable::Stop& stop, bool answer, uint32_t limit) {
+bool Pipeline::to_proxied(Context& c, const Packet& packet, Flow* flow, const StreamTable::Stop& stop, bool answer, uint32_t limit, uint32_t uncut) {
   const Instance& to = *stop.instance;
   const Direction travel = travel_of(*flow, answer);
   const Leg& leg = to.legs[travel == Direction::out ? kWorkloadLeg : kNetworkLeg];
@@ -114,7 +114,7 @@ bool Pipeline::to_proxied(Context& c, const Packet& packet, Flow* flow, const St
     std::memcpy(header + at, own.bytes + 12, own.length - 12);
     at += own.length - 12;
   }
-  return send_out(c, leg.port, {to.id, stop.hop}, packet, flow, {header, at}, std::min(limit, port.mtu));
+  return send_out(c, leg.port, {to.id, stop.hop}, packet, flow, {header, at}, std::min(limit, port.mtu), std::min(uncut, port.mtu));
 }
 
 void Pipeline::prepare_proxied(Context& c, Prepared& prepared) {

@@ -47,6 +47,7 @@ void Pipeline::prepare_return(const Frame& frame, Prepared& prepared) {
 void Pipeline::from_underlay(Context& c, Prepared& prepared) {
   const StampedFrame& outer = prepared.outer;
   if (outer.result == StampedFrame::Result::not_ours) {
+    if (program_->underlays[program_->underlay_of(c.port)].fragment && take_fragment(c)) return;
     if (!note_unreachable(c)) counters_.ignored++;
     return;
   }
@@ -236,12 +237,14 @@ void Pipeline::forward(Context& c, const StampedFrame& outer, const Returned& r)
   const uint8_t dscp = uint8_t((packet.version == 4 ? ip[1] : load16(ip) >> 4 & 255) >> 2);
   const Tunnel tunnel{&*source, &to.address, &underlay.mac, &to.mac, stamp.code, outer.encapsulation, dscp, program_->underlay_port(to.underlay)};
   // An instance made it longer, or has come on a narrower underlay since it set out.
-  if (tunnel.outer_length() - kEthernetHeader + r.length > underlay.mtu) return counters_.drop(DropReason::too_big);
+  const bool fits = r.length <= longest_datagram(underlay, tunnel);
+  if (!fits && (!underlay.fragment || kUdpHeader + r.length > OuterReassembly::kLongest)) return counters_.drop(DropReason::too_big);
+  if (r.stop.final) counters_.hand_over(r.path->chain, to.id, 1, packet.ip_length());
+  if (!fits) return send_fragmented(c.sink, tunnel, {to.id, r.stop.hop}, {r.datagram, r.length}, {});
   // What begins its frame has room for new headers right before it; with any other, its neighbour is there, which may still wait
   // to be sent.
   const bool room = r.datagram == c.frame.bytes + outer.payload && outer.payload + c.frame.headroom >= tunnel.outer_length();
   batch_.add(c.sink, tunnel, {to.id, r.stop.hop}, {r.datagram, r.length}, room, {});
-  if (r.stop.final) counters_.hand_over(r.path->chain, to.id, 1, packet.ip_length());
 }
 
 }  // namespace weir

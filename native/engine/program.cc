@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/outer_fragments.h"
 #include "wire/ip.h"
 
 namespace weir {
@@ -96,7 +97,7 @@ std::string Program::index_path(Path& p) const {
         return "path " + std::to_string(p.id) + " has a member that is no instance of its service";
   }
   p.stamped = false;
-  p.outer_room = p.least_outer_room = p.proxy_mtu = 65535;
+  p.outer_room = p.uncut_room = p.least_outer_room = p.proxy_mtu = 65535;
   for (const uint16_t s : p.services) {
     for (const uint16_t i : service(s)->instances) {
       const Instance& instance = instances[i];
@@ -112,8 +113,10 @@ std::string Program::index_path(Path& p) const {
       auto room = [&](bool ipv4) { return std::min<uint32_t>(way.mtu, 65535) - std::min(way.mtu, ipv4 ? kIpv4Header : kIpv6Header); };
       p.outer_room = std::min(p.outer_room, room(instance.address.is_ipv4()));
       p.least_outer_room = std::min(p.least_outer_room, room(instance.address.is_ipv4() && !way.ipv6));
+      p.uncut_room = std::min(p.uncut_room, way.fragment ? std::max(kFragmentedRoom, room(instance.address.is_ipv4())) : room(instance.address.is_ipv4()));
     }
   }
+  p.fragments = p.stamped && p.uncut_room > p.outer_room;
   return {};
 }
 

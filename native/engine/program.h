@@ -114,6 +114,8 @@ struct Path {
   // the way to each of these, the same if any of them were reached over IPv6 wherever its underlay has it, and the least MTU on the
   // way to the others.
   bool stamped = false;
+  bool fragments = false;  // what can't be cut may be longer than that: uncut_room, the same where underlays that fragment have no MTU
+  uint32_t uncut_room = 65535;
   uint32_t outer_room = 65535, least_outer_room = 65535;
   uint32_t proxy_mtu = 65535;
 
@@ -141,6 +143,7 @@ struct Underlay {
   std::optional<Address> ipv4, ipv6;  // what is sent there comes from, and what comes back is for
   Mac mac;
   uint32_t mtu = 1500;
+  bool fragment = false;  // outer packets that are longer leave in fragments, and come back in such
 
   const std::optional<Address>& own(bool is_ipv4) const { return is_ipv4 ? ipv4 : ipv6; }
 };

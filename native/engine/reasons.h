@@ -40,6 +40,10 @@ enum class DropReason : uint8_t {
   proxy_overflow,       // more different VLANs than can be remembered
   return_delivered,     // from an instance that ends the chain: it was to keep it
   return_wrong_underlay,  // by another underlay than the one that its instance is reached on
+  // A datagram that came back in fragments (`fragment: true`):
+  return_fragment_timeout,   // not all of them within a second
+  return_fragment_overlap,   // they say different things of the same place
+  return_fragment_overflow,  // too long, or pushed out by later ones of the same sender
   count_
 };
 
@@ -48,7 +52,8 @@ inline constexpr std::array<std::string_view, size_t(DropReason::count_)> kDropR
     "fragment_overflow", "unsupported_offload", "flow_table_full", "policy", "no_instance", "held", "too_big", "no_underlay_address",
     "return_malformed", "return_checksum", "return_unknown_path", "return_bad_index", "return_wrong_instance",
     "return_unknown_stream", "return_wrong_code", "ttl_expired", "oam", "proxy_link", "proxy_unknown", "proxy_no_stream", "proxy_wrong_side",
-    "proxy_ambiguous", "proxy_overflow", "return_delivered", "return_wrong_underlay"};
+    "proxy_ambiguous", "proxy_overflow", "return_delivered", "return_wrong_underlay", "return_fragment_timeout", "return_fragment_overlap",
+    "return_fragment_overflow"};
 
 enum class CrossReason : uint8_t {
   not_ip,               // ARP, LLDP, MPLS, …

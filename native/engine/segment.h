@@ -26,6 +26,7 @@ struct SegmentRequest {
   uint32_t max_ip;  // longest IP packet that fits
   uint32_t room;    // bytes wanted before each header
   bool in_place;    // the frame's headroom may be used
+  uint32_t uncut = 0;  // what can be cut nowhere may have so many bytes all the same, where that is more than max_ip
 };
 
 SegmentResult segment(const Packet& packet, const Frame& frame, const SegmentRequest& request, Sink& sink, SegmentReceiver& receiver);

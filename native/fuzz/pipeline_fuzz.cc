@@ -35,7 +35,8 @@ Address ip6(uint8_t last) {
 
 // Bits: 0 Geneve, 1 the last instance keeps what it gets, 2 an attached bump in the middle, 3 an attached router, 4 instances over
 // IPv6, 5 a narrow underlay for the first service and another one for the second, 6 one instance down, 7 a service that holds.
-std::shared_ptr<Program> make_program(uint8_t bits) {
+// `fragments`: a bit for each underlay that says `fragment: true`.
+std::shared_ptr<Program> make_program(uint8_t bits, uint8_t fragments) {
   auto p = std::make_shared<Program>();
   p->underlays[0].ipv4 = ip(0, 1);
   p->underlays[0].ipv6 = ip6(1);
@@ -43,7 +44,9 @@ std::shared_ptr<Program> make_program(uint8_t bits) {
   if (bits & 32) {
     p->underlays[0].mtu = 1300;
     p->underlays.push_back({ip(1, 1), ip6(101), {{2, 0, 0, 0, 1, 1}}, 1500});
+    p->underlays[1].fragment = fragments & 2;
   }
+  p->underlays[0].fragment = fragments & 1;
   p->affinity_key[0] = 0x0706050403020100, p->affinity_key[1] = 0x0f0e0d0c0b0a0908;
   p->captures = {{"web", 0, kCaptureMtus[0]}, {"db", 7, kCaptureMtus[1]}};
   p->proxy_ports = {{{{2, 0, 0, 0, 1, 5}}, kProxyMtus[0]}, {{{2, 0, 0, 0, 1, 6}}, kProxyMtus[1]}};
@@ -106,8 +109,9 @@ std::shared_ptr<Program> make_program(uint8_t bits) {
 class World final : public Sink {
  public:
   explicit World(Input& input) : input_(input), engine_({.flows = kFlows, .fragments = kFragments, .counters = {8, 4, 8, 8}}) {
-    install(input.u8());
+    const uint8_t bits = input.u8();
     carries_ = input.u8();
+    install(bits);
   }
 
   void step() {
@@ -136,12 +140,13 @@ class World final : public Sink {
   struct Waiting {
     PortId port;
     bool stamped;  // the port may be another kind's in a later program
+    bool fragmented;
     Offload offload;
     std::vector<uint8_t> bytes;
   };
 
   void install(uint8_t bits) {
-    auto next = make_program(bits);
+    auto next = make_program(bits, carries_ >> 5);
     bits_ = bits;
     engine_.install(std::move(next));
   }
@@ -230,8 +235,25 @@ class World final : public Sink {
         }
       }
     }
-    last_ = {port, frame.stamped, frame.offload, frame.bytes};
-    run(port, frame.bytes, frame.offload, 0, false, false);
+    last_ = {port, frame.stamped, frame.fragmented, frame.offload, frame.bytes};
+    if (!frame.fragmented || !in_fragments(port, frame.bytes)) run(port, frame.bytes, frame.offload, 0, false, false);
+  }
+
+  // In fragments, whose order, damage, loss and repetition the input says.
+  bool in_fragments(PortId port, const std::vector<uint8_t>& bytes) {
+    constexpr uint32_t kMtus[] = {1500, 1300, 576, 100};
+    const uint8_t how = input_.u8();
+    const Piece piece{bytes.data(), uint32_t(bytes.size())};
+    FrameCollector cut;
+    const uint32_t n = cut_outer({port, {}, {&piece, 1}}, kMtus[how & 3], how >> 6, cut);
+    for (uint32_t i = 0; i < n; i++) {
+      std::vector<uint8_t> fragment = cut.frames()[(i + (how >> 2 & 7)) % n].bytes;
+      const uint8_t fate = how & 32 ? input_.u8() : 1;
+      if (fate & 2) fragment[input_.u8() % fragment.size()] = input_.u8();
+      if (fate & 4) pass_time(uint64_t(input_.u8()) << 23);
+      for (uint32_t times = fate & 8 ? 2 : fate & 1; times; times--) run(port, fragment, {}, 0, false, false);
+    }
+    return n > 0;
   }
 
   void turn_router(std::vector<uint8_t>& bytes, uint8_t number) {
@@ -262,8 +284,22 @@ class World final : public Sink {
       // What crosses is as long as it was; what leaves fits where it goes.
       if (limited || length > came) check_length(out);
       const bool stamped = engine_.program().is_underlay_port(out.port), instance = stamped || engine_.program().is_proxy_port(out.port);
-      if (instance && waiting_.size() < kMostWaiting) waiting_.push_back({out.port, stamped, out.offload, std::move(out.bytes)});
+      bool fragmented = false;
+      const Frame frame{out.bytes.data(), length, length, 0, {}, false};
+      if (const OuterFragment f = stamped ? read_outer_fragment(frame) : OuterFragment{}; f.kind == OuterFragment::Kind::fragment) {
+        FrameCollector whole;
+        const auto result = at_instances_.add(f, frame, now_, whole);
+        CLAIM(result.outcome == (f.more ? OuterReassembly::Outcome::kept : OuterReassembly::Outcome::whole));
+        if (f.more) continue;
+        out.bytes.assign(result.frame.bytes, result.frame.bytes + result.frame.length);
+        const StampedFrame outer = read_outer(result.frame);
+        CLAIM(outer.result == StampedFrame::Result::ok);
+        CLAIM(outer_checksum_ok(result.frame, outer));
+        fragmented = true;
+      }
+      if (instance && waiting_.size() < kMostWaiting) waiting_.push_back({out.port, stamped, fragmented, out.offload, std::move(out.bytes)});
     }
+    CLAIM(at_instances_.waiting() == 0);
     collector_.clear();
     check_state();
   }
@@ -273,6 +309,10 @@ class World final : public Sink {
     CLAIM(length >= kEthernetHeader);
     const Program& p = engine_.program();
     Frame frame{const_cast<uint8_t*>(out.bytes.data()), length, length, 0, out.offload, false};
+    if (p.is_underlay_port(out.port) && p.underlays[p.underlay_of(out.port)].fragment && read_outer_fragment(frame).kind == OuterFragment::Kind::fragment) {
+      CLAIM(length <= kEthernetHeader + p.underlays[p.underlay_of(out.port)].mtu);
+      return;
+    }
     if (p.is_underlay_port(out.port)) {
       const StampedFrame outer = read_outer(frame);
       CLAIM(outer.result == StampedFrame::Result::ok);
@@ -300,6 +340,7 @@ class World final : public Sink {
     const uint32_t held = engine_.state().fragments.held();
     CLAIM(c.came() == c.went() + held);
     CLAIM(held <= FragmentTable::kHeldFrames);
+    CLAIM(engine_.state().reassembly.waiting() <= OuterReassembly::kSets * OuterReassembly::kWays);
     CLAIM(engine_.flows().size() <= kFlows);
     CLAIM(c.streams_active.get() == engine_.flows().size());
     uint64_t pinned = 0;
@@ -311,8 +352,9 @@ class World final : public Sink {
   Input& input_;
   Engine engine_;
   FrameCollector collector_;
+  OuterReassembly at_instances_;
   std::vector<Waiting> waiting_;
-  Waiting last_{0, false, {}, {}};
+  Waiting last_{0, false, false, {}, {}};
   uint64_t now_ = 1'000'000'000;
   uint8_t bits_ = 0, carries_ = 0;
 };

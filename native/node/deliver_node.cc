@@ -7,13 +7,14 @@
 #include <algorithm>
 #include <cstring>
 
+#include "node/function_queue.h"
 #include "node/stamped_datagram.h"
 #include "wire/ethernet.h"
 
 namespace weir {
 
 DeliverNode::DeliverNode(std::unique_ptr<Port> port, const Address& address, std::unique_ptr<FrameSender> sender, const Mac& from, const Mac& to)
-    : port_(std::move(port)), address_(address), sender_(std::move(sender)), wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+    : port_(std::move(port)), fragments_(*port_, address), address_(address), sender_(std::move(sender)), wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   for (uint8_t* link : {link4_, link6_}) {
     std::memcpy(link, to.bytes.data(), 6);
     std::memcpy(link + 6, from.bytes.data(), 6);
@@ -47,7 +48,11 @@ void DeliverNode::receive(PortId, std::span<Frame> frames) {
 
 void DeliverNode::receive(Frame& frame) {
   const StampedFrame outer = read_outer(frame);
-  if (outer.result == StampedFrame::Result::not_ours || outer.destination != address_) return;
+  if (outer.result == StampedFrame::Result::not_ours) {
+    take_fragment(frame);
+    return;
+  }
+  if (outer.destination != address_) return;
   counters_.received.add(frame.length);
   auto drop = [&](DeliverDrop reason) { counters_.dropped[size_t(reason)]++; };
   if (outer.result == StampedFrame::Result::malformed) return drop(DeliverDrop::malformed);
@@ -64,6 +69,25 @@ void DeliverNode::receive(Frame& frame) {
   }
   const uint32_t size = batch ? frame.offload.gso_size : std::max(length, 1u);
   for (uint32_t done = 0; done < length; done += size) deliver(payload + done, std::min(size, length - done), outer.encapsulation);
+}
+
+// A datagram counts once, however many fragments it came in: when it is whole or given up.
+void DeliverNode::lose(DeliverDrop reason, const OuterReassembly::Lost& lost) {
+  counters_.received.add(lost.datagrams, lost.bytes);
+  counters_.dropped[size_t(reason)].add(lost.datagrams);
+}
+
+void DeliverNode::take_fragment(const Frame& frame) {
+  FragmentPort::Taken taken = fragments_.take(frame, steady_ns());
+  lose(DeliverDrop::fragment_overflow, taken.pushed_out);
+  switch (taken.way) {
+    case FragmentPort::Way::none:
+    case FragmentPort::Way::kept: break;
+    case FragmentPort::Way::malformed: lose(DeliverDrop::malformed, taken.lost); break;
+    case FragmentPort::Way::overlap: lose(DeliverDrop::fragment_overlap, taken.lost); break;
+    case FragmentPort::Way::too_long: lose(DeliverDrop::fragment_overflow, taken.lost); break;
+    case FragmentPort::Way::whole: receive(taken.frame);
+  }
 }
 
 void DeliverNode::deliver(uint8_t* datagram, uint32_t length, Encapsulation encapsulation) {
@@ -96,17 +120,20 @@ void DeliverNode::deliver(uint8_t* datagram, uint32_t length, Encapsulation enca
 
 std::string DeliverNode::run() {
   while (!stopping_.load(std::memory_order_acquire)) {
-    if (port_->receive(0, *this)) {
+    const bool received = port_->receive(0, *this) > 0;
+    if (received) {
       sender_->flush();
       port_->flush();
       port_->release();
-      continue;
+      fragments_.reset();
     }
+    if (fragments_.waiting()) lose(DeliverDrop::fragment_timeout, fragments_.expire(steady_ns()));
+    if (received) continue;
     port_->look();
     if (std::string reason = port_->failure(); !reason.empty()) return reason;
     poll_.assign(1, {wake_, POLLIN, 0});
     for (const int fd : port_->descriptors()) poll_.push_back({fd, POLLIN, 0});
-    poll(poll_.data(), poll_.size(), 1000);
+    poll(poll_.data(), poll_.size(), fragments_.waiting() ? kFragmentWaitMs : 1000);
   }
   return {};
 }

@@ -12,13 +12,14 @@
 
 #include "engine/packet.h"
 #include "engine/stamp.h"
+#include "node/fragment_port.h"
 #include "port/frame_sender.h"
 #include "port/port.h"
 
 namespace weir {
 
-enum class DeliverDrop : uint8_t { malformed, checksum, si_zero, not_ip, count_ };
-inline constexpr const char* kDeliverDropNames[] = {"malformed", "checksum", "si_zero", "not_ip"};
+enum class DeliverDrop : uint8_t { malformed, checksum, si_zero, not_ip, fragment_timeout, fragment_overlap, fragment_overflow, count_ };
+inline constexpr const char* kDeliverDropNames[] = {"malformed", "checksum", "si_zero", "not_ip", "fragment_timeout", "fragment_overlap", "fragment_overflow"};
 
 struct DeliverCounters {
   Traffic received, delivered;
@@ -37,15 +38,19 @@ class DeliverNode final : Receiver {
 
   const DeliverCounters& counters() const { return counters_; }
   const FrameSender& sender() const { return *sender_; }
+  const FragmentCounters& fragments() const { return fragments_.fragments(); }
   const Port& port() const { return *port_; }
 
  private:
   void receive(PortId port, std::span<Frame> frames) override;
   void receive(Frame& frame);
+  void take_fragment(const Frame& frame);
+  void lose(DeliverDrop reason, const OuterReassembly::Lost& lost);
   void deliver(uint8_t* datagram, uint32_t length, Encapsulation encapsulation);
   std::string run();
 
   std::unique_ptr<Port> port_;
+  FragmentPort fragments_;
   const Address address_;
   std::unique_ptr<FrameSender> sender_;
   uint8_t link4_[14], link6_[14];

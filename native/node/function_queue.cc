@@ -15,8 +15,9 @@ Slab::Slab() : memory_(new uint8_t[kMemory]()) {
   outer.reserve(kMostPackets * 128);
 }
 
-void Slab::add(const DatagramView& view, std::span<const uint8_t> outer_headers, std::span<const uint8_t> stamp, std::span<const uint8_t> packet) {
+void Slab::add(const DatagramView& view, std::span<const uint8_t> outer_headers, std::span<const uint8_t> stamp, std::span<const uint8_t> packet, uint32_t cut_to) {
   FunctionPacket p;
+  p.cut_to = cut_to;
   p.view = view;
   p.outer_at = uint32_t(outer.size());
   p.outer_length = uint32_t(outer_headers.size() + stamp.size());

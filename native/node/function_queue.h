@@ -22,6 +22,7 @@ struct FunctionPacket {
   uint32_t at = 0, length = 0;              // the inner packet in Slab::bytes()
   uint32_t outer_at = 0, outer_length = 0;  // the outer headers and stamp it came behind, in Slab::outer
   uint32_t new_at = 0, new_length = 0;      // what replaces it, in Slab::replaced
+  uint32_t cut_to = 0;                      // it came in fragments, and goes back in such as have so many bytes; 0: whole
 };
 
 class Slab {
@@ -43,7 +44,7 @@ class Slab {
   bool has_room(uint32_t packets, uint32_t bytes) const { return packets_.size() + packets <= kMostPackets && used_ + bytes <= kBytes; }
 
   // Copies a datagram: `outer` and its stamp, then the packet. There must be room.
-  void add(const DatagramView& view, std::span<const uint8_t> outer, std::span<const uint8_t> stamp, std::span<const uint8_t> packet);
+  void add(const DatagramView& view, std::span<const uint8_t> outer, std::span<const uint8_t> stamp, std::span<const uint8_t> packet, uint32_t cut_to = 0);
   // An answer that replaces packet `i`.
   void replace(uint32_t i, std::span<const uint8_t> bytes);
   FunctionVerdict verdict(uint32_t i) const;

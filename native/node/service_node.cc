@@ -40,7 +40,7 @@ void Wake::clear() const {
 }
 
 ServiceNode::ServiceNode(std::unique_ptr<Port> port, const Address& address, Function function)
-    : port_(std::move(port)), address_(address), function_(function), wake_(std::make_shared<Wake>()) {}
+    : port_(std::move(port)), fragments_(*port_, address), out_(port_.get()), address_(address), function_(function), wake_(std::make_shared<Wake>()) {}
 
 ServiceNode::~ServiceNode() {
   stop();
@@ -150,6 +150,7 @@ void ServiceNode::receive(PortId, std::span<Frame> frames) {
 void ServiceNode::receive(Frame& frame) {
   const StampedFrame outer = read_outer(frame);
   if (outer.result == StampedFrame::Result::not_ours) {
+    if (take_fragment(frame)) return;
     Address from, to;
     if (map_ && read_unreachable(frame, from, to) && from == address_) map_->note_unreachable(to);
     return;
@@ -162,11 +163,11 @@ void ServiceNode::receive(Frame& frame) {
   if (!batch && !outer_checksum_ok(frame, outer)) return drop(NodeDrop::checksum);
   if (is_probe_frame(frame, outer)) return pass(frame, outer, nullptr);
   if (units_) {
-    const SecondChance::Outcome outcome = chance_->take(frame, outer, *units_, now_s_, *port_);
+    const SecondChance::Outcome outcome = chance_->take(frame, outer, *units_, now_s_, *out_);
     if (outcome.way == SecondChance::Way::refused) counters_.dropped[size_t(outcome.reason)].add(datagrams_in(frame, outer));
     if (outcome.way != SecondChance::Way::here) return;
   }
-  if (group_ && relay_->take(frame, outer, *group_, now_s_, *port_) != GroupRelay::Way::here) return;
+  if (group_ && relay_->take(frame, outer, *group_, now_s_, *out_) != GroupRelay::Way::here) return;
   if (function_ == Function::pass) return pass(frame, outer, nullptr);
   collect(frame, outer);
 }
@@ -207,6 +208,31 @@ bool ServiceNode::exits(MeshStep& step, uint8_t* inner, uint32_t length, bool et
     counters_.dropped[size_t(step.reason)]++;
   }
   return false;
+}
+
+// A datagram counts once, however many fragments it came in: when it is whole or given up.
+void ServiceNode::lose(NodeDrop reason, const OuterReassembly::Lost& lost) {
+  counters_.received.add(lost.datagrams, lost.bytes);
+  counters_.dropped[size_t(reason)].add(lost.datagrams);
+}
+
+bool ServiceNode::take_fragment(const Frame& frame) {
+  FragmentPort::Taken taken = fragments_.take(frame, steady_ns());
+  lose(NodeDrop::fragment_overflow, taken.pushed_out);
+  switch (taken.way) {
+    case FragmentPort::Way::none: return false;
+    case FragmentPort::Way::kept: break;
+    case FragmentPort::Way::malformed: lose(NodeDrop::malformed, taken.lost); break;
+    case FragmentPort::Way::overlap: lose(NodeDrop::fragment_overlap, taken.lost); break;
+    case FragmentPort::Way::too_long: lose(NodeDrop::fragment_overflow, taken.lost); break;
+    case FragmentPort::Way::whole:
+      fragments_.cut_to(cut_to_ = taken.longest);
+      out_ = &fragments_;
+      receive(taken.frame);
+      out_ = port_.get();
+      cut_to_ = 0;
+  }
+  return true;
 }
 
 void ServiceNode::flush() {
@@ -253,7 +279,7 @@ bool ServiceNode::hand_on_whole(Frame& frame, const StampedFrame& outer, uint32_
   if (step.kind == MeshStep::Kind::instance) counters_.handed_on.add(datagrams, frame.length);
   if (also) also->add(datagrams, frame.length);
   const Piece piece{frame.bytes, frame.length};
-  port_->send({0, frame.offload, {&piece, 1}});
+  out_->send({0, frame.offload, {&piece, 1}});
   return true;
 }
 
@@ -286,9 +312,9 @@ void ServiceNode::hand_on(Frame& frame, const StampedFrame& outer, Traffic* also
     turn(headers, p, view, step);
     if (step.kind == MeshStep::Kind::instance) counters_.handed_on.add(1, outer.payload + n);
     if (also) also->add(1, outer.payload + n);
-    back_.add(*port_, headers, outer.payload, {p, view.stamp}, {p + view.stamp, n - view.stamp});
+    back_.add(*out_, headers, outer.payload, {p, view.stamp}, {p + view.stamp, n - view.stamp});
   }
-  back_.finish(*port_);
+  back_.finish(*out_);
   counters_.returned.add(back_.take_frames(), back_.take_bytes());
 }
 
@@ -302,7 +328,7 @@ void ServiceNode::pass(Frame& frame, const StampedFrame& outer, Traffic* also) {
   counters_.returned.add(datagrams, frame.length);
   if (also) also->add(datagrams, frame.length);
   const Piece piece{frame.bytes, frame.length};
-  port_->send({0, frame.offload, {&piece, 1}});
+  out_->send({0, frame.offload, {&piece, 1}});
 }
 
 // Copies the packets for the function, which answers later: the ring's memory can't wait for it.
@@ -329,7 +355,7 @@ void ServiceNode::collect(Frame& frame, const StampedFrame& outer) {
       counters_.dropped[size_t(NodeDrop::si_zero)]++;
       continue;
     }
-    slab->add(view, {frame.bytes, outer.payload}, {p, view.stamp}, {p + view.stamp, n - view.stamp});
+    slab->add(view, {frame.bytes, outer.payload}, {p, view.stamp}, {p + view.stamp, n - view.stamp}, cut_to_);
   }
 }
 
@@ -353,7 +379,11 @@ void ServiceNode::send_back(Slab& slab, const FunctionPacket& packet, uint8_t* i
     swap_outer(outer);
     if (packet.view.encapsulation == Encapsulation::nsh) stamp[kNshPathWord + 3]--;
   }
-  back_.add(*port_, outer, outer_length, {stamp, packet.view.stamp}, {inner, length});
+  if (packet.cut_to == 0) return back_.add(*port_, outer, outer_length, {stamp, packet.view.stamp}, {inner, length});
+  back_.finish(*port_);
+  fragments_.cut_to(packet.cut_to);
+  back_.add(fragments_, outer, outer_length, {stamp, packet.view.stamp}, {inner, length});
+  back_.finish(fragments_);
 }
 
 void ServiceNode::send_answered() {
@@ -385,16 +415,18 @@ std::string ServiceNode::run() {
       port_->release();
       outers_.clear();
     }
+    if (fragments_.waiting()) lose(NodeDrop::fragment_timeout, fragments_.expire(steady_ns()));
     if (queue_) {
       queue_->hand_on();
       send_answered();
     }
+    fragments_.reset();
     if (frames) continue;
     port_->look();
     if (std::string reason = port_->failure(); !reason.empty()) return reason;
     poll_.assign(1, {wake_->descriptor(), POLLIN, 0});
     for (const int fd : port_->descriptors()) poll_.push_back({fd, POLLIN, 0});
-    poll(poll_.data(), poll_.size(), 1000);
+    poll(poll_.data(), poll_.size(), fragments_.waiting() ? kFragmentWaitMs : 1000);
     if (poll_[0].revents) wake_->clear();
   }
   return {};

@@ -13,6 +13,7 @@
 
 #include "engine/counters.h"
 #include "node/direct_exit.h"
+#include "node/fragment_port.h"
 #include "node/function_queue.h"
 #include "node/group_relay.h"
 #include "node/mesh_map.h"
@@ -78,11 +79,14 @@ class ServiceNode final : Receiver {
   void join();
 
   const NodeCounters& counters() const { return counters_; }
+  const FragmentCounters& fragments() const { return fragments_.fragments(); }
   const Port& port() const { return *port_; }
 
  private:
   void receive(PortId port, std::span<Frame> frames) override;
   void receive(Frame& frame);
+  bool take_fragment(const Frame& frame);
+  void lose(NodeDrop reason, const OuterReassembly::Lost& lost);
   void pass(Frame& frame, const StampedFrame& outer, Traffic* also);
   // Whole frames of a mesh chain.
   void hand_on(Frame& frame, const StampedFrame& outer, Traffic* also);
@@ -102,6 +106,9 @@ class ServiceNode final : Receiver {
   std::string run();
 
   std::unique_ptr<Port> port_;
+  FragmentPort fragments_;
+  Port* out_;            // where the frame at hand leaves: port_, or fragments_ where it came in such
+  uint32_t cut_to_ = 0;  // for the latter
   Address address_;
   const Function function_;
   NodeCounters counters_;

@@ -27,12 +27,16 @@ enum class NodeDrop : uint8_t {
   exit_too_long,  // to leave from this host: longer than the MTU there
   exit_no_route,  // this host has no route for it
   exit_failed,    // the kernel refused it for another reason
+  // A datagram that came in fragments:
+  fragment_timeout,   // not all of them within a second
+  fragment_overlap,   // they say different things of the same place
+  fragment_overflow,  // too long, or pushed out by later ones of the same sender
   count_
 };
 inline constexpr const char* kNodeDropNames[] = {"malformed",   "checksum",      "si_zero",        "queue_full", "no_function",
                                                  "function_drop", "function_error", "too_big",     "bad_index",  "wrong_service",
                                                  "no_instance", "unresolved",    "ttl_expired",    "loop",       "stranger",
-                                                 "exit_too_long", "exit_no_route", "exit_failed"};
+                                                 "exit_too_long", "exit_no_route", "exit_failed",    "fragment_timeout", "fragment_overlap", "fragment_overflow"};
 // What the node sends back at most, in bytes: outer headers, stamp and packet.
 inline constexpr uint32_t kLongestDatagram = 65000;
 

@@ -84,6 +84,12 @@ std::string PacketRing::adopt(unsigned interface_index, const RingState& state) 
   return map_blocks(slots_ / slots_a_block_);
 }
 
+std::string PacketRing::take_only(const RingShape& shape, std::span<const sock_filter> filter) {
+  std::vector<sock_filter> own = with_lengths(shape, filter);
+  const sock_fprog wanted{uint16_t(own.size()), own.data()};
+  return setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, &wanted, sizeof wanted) ? failed("SO_ATTACH_FILTER") : "";
+}
+
 std::string PacketRing::filter_and_join(const Place& place, const RingShape& shape) {
   std::vector<sock_filter> own = with_lengths(shape, place.filter);
   // Until a socket has joined its fanout group it would get every frame of the interface: let it take none.

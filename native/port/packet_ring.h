@@ -51,6 +51,8 @@ class PacketRing {
 
   // Goes on with another process's ring: takes the descriptor, also on failure. Reads nothing until continue_at().
   std::string adopt(unsigned interface_index, const RingState& state);
+  // Frames of these lengths that the filter takes, from now on.
+  std::string take_only(const RingShape& shape, std::span<const sock_filter> filter);
   RingState state() const { return {fd_, slot_bytes_, slots_, head_, group_}; }
   void continue_at(uint32_t head) { head_ = head % slots_; }
 

@@ -58,6 +58,30 @@ constexpr sock_filter kStampedOnly[] = {
     BPF_STMT(BPF_RET | BPF_K, 0x40000),
 };
 
+// Before that, where fragments are taken: those of UDP, over IPv4 or right behind an IPv6 header.
+constexpr sock_filter kFragments[] = {
+    BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 12),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kEtherIpv4, 0, 4),
+    BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 20),
+    BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 0, 8),
+    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 23),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 5, 6),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kEtherIpv6, 0, 5),
+    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 20),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 44, 0, 3),
+    BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 14 + 40),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 0, 1),
+    BPF_STMT(BPF_RET | BPF_K, 0x40000),
+};
+
+std::vector<sock_filter> filter_of(const RingOptions& options) {
+  std::vector<sock_filter> filter;
+  if (!options.stamped_only) return filter;
+  if (options.fragments) filter.assign(std::begin(kFragments), std::end(kFragments));
+  filter.insert(filter.end(), std::begin(kStampedOnly), std::end(kStampedOnly));
+  return filter;
+}
+
 // A super-frame has up to 64 KiB and an Ethernet header with tags. Slots of short frames are no power of two: their headers
 // would all fall into the same few sets of the cache. Half of the memory is for those, by the number of which bursts come.
 constexpr uint32_t kShortSlot = 2112, kMiddleSlot = 16384, kLongSlot = 74896;
@@ -82,9 +106,9 @@ std::string RingPort::set_up(const RingOptions& options) {
   if (!index) return "interface " + interface_ + ": there is no such interface";
   index_ = index;
   const std::array<RingShape, kRings> shapes = shapes_of(options.megabytes);
+  const std::vector<sock_filter> filter = filter_of(options);
   for (uint32_t r = 0; r < kRings; r++) {
-    PacketRing::Place place{interface_.c_str(), index, {}, options.fanout, {}};
-    if (options.stamped_only) place.filter = kStampedOnly;
+    PacketRing::Place place{interface_.c_str(), index, filter, options.fanout, {}};
     if (options.fanout_groups) place.group = (*options.fanout_groups)[r];
     if (std::string error = rings_[r].open(place, shapes[r]); !error.empty()) return "interface " + interface_ + ": " + error;
     descriptors_[r] = rings_[r].descriptor();
@@ -94,18 +118,21 @@ std::string RingPort::set_up(const RingOptions& options) {
   return open_plain(int(index));
 }
 
-std::variant<std::unique_ptr<RingPort>, std::string> RingPort::adopt(const std::string& interface, const RingPortState& state) {
+std::variant<std::unique_ptr<RingPort>, std::string> RingPort::adopt(const RingOptions& options, const RingPortState& state) {
   std::unique_ptr<RingPort> port(new RingPort());
-  port->interface_ = interface;
-  if (std::string error = port->take_up(state); !error.empty()) return "interface " + interface + ": " + error;
+  port->interface_ = options.interface;
+  if (std::string error = port->take_up(options, state); !error.empty()) return "interface " + options.interface + ": " + error;
   return port;
 }
 
-std::string RingPort::take_up(const RingPortState& state) {
+std::string RingPort::take_up(const RingOptions& options, const RingPortState& state) {
+  const std::array<RingShape, kRings> shapes = shapes_of(options.megabytes);
+  const std::vector<sock_filter> filter = filter_of(options);
   const unsigned index = if_nametoindex(interface_.c_str());
   std::string error;
   for (uint32_t r = 0; r < kRings; r++) {
     if (std::string problem = rings_[r].adopt(index, state.rings[r]); error.empty()) error = problem;
+    if (error.empty() && options.fragments) error = rings_[r].take_only(shapes[r], filter);
     descriptors_[r] = rings_[r].descriptor();
   }
   if (!error.empty()) return error;

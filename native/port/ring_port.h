@@ -25,6 +25,7 @@ struct RingOptions {
   std::string interface;
   uint32_t megabytes = 32;    // what a burst may hold while the thread is not running
   bool stamped_only = false;  // take only UDP to the stamp's ports: the rest of an underlay never leaves the kernel
+  bool fragments = false;     // of those: also fragments of UDP, whatever ports their first one has
   // One of several ports on this interface, each of which gets its share of the streams (PACKET_FANOUT_HASH: both directions
   // of a stream to the same one). The first has no group yet, the others give what its fanout_groups() says.
   bool fanout = false;
@@ -43,7 +44,8 @@ class RingPort final : public Port {
   // Needs CAP_NET_RAW. On failure: a sentence that names the interface, the call and the reason.
   static std::variant<std::unique_ptr<RingPort>, std::string> open(const RingOptions& options);
   // Takes the descriptors, also on failure. Reads nothing until continue_at().
-  static std::variant<std::unique_ptr<RingPort>, std::string> adopt(const std::string& interface, const RingPortState& state);
+  // `options`: interface, and what it takes; the process before may have taken less.
+  static std::variant<std::unique_ptr<RingPort>, std::string> adopt(const RingOptions& options, const RingPortState& state);
   // For who goes on with it: heads are right once its thread has ended.
   RingPortState state() const;
   void continue_at(const std::array<uint32_t, kRings>& heads);
@@ -69,7 +71,7 @@ class RingPort final : public Port {
 
   RingPort() = default;
   std::string set_up(const RingOptions& options);
-  std::string take_up(const RingPortState& state);
+  std::string take_up(const RingOptions& options, const RingPortState& state);
   uint32_t hand_on(PortId id, Receiver& receiver, const std::array<uint32_t, kRings>& first, const std::array<uint32_t, kRings>& seen);
   std::string open_plain(int interface_index);
   bool send_cut(uint32_t queued);

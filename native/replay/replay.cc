@@ -119,6 +119,12 @@ void Replay::emit(const OutFrame& out) {
     }
   }
   Frame frame{bytes, length, length, headroom, out.offload, false};
+  // An instance's kernel puts fragments together, and its underlay has room for the whole on the way back.
+  if (const OuterFragment f = underlay && out.pieces.size() > 1 ? read_outer_fragment(frame) : OuterFragment{}; f.kind == OuterFragment::Kind::fragment) {
+    const OuterReassembly::Result result = at_instances_.add(f, frame, now_ns_, *this);
+    if (result.outcome != OuterReassembly::Outcome::whole) return;
+    frame = result.frame;
+  }
   if (!underlay) {
     PortId back;
     if (through_proxied(out.port, frame, back)) returned_.push_back({back, frame});

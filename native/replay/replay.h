@@ -54,6 +54,7 @@ class Replay final : Sink {
   bool through_proxied(PortId port, Frame& frame, PortId& back);
 
   Engine engine_;
+  OuterReassembly at_instances_;
   ScratchArena arena_;  // of one captured frame and all that it becomes
   CaptureReader reader_;
   CaptureWriter stamped_, final_;

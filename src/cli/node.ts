@@ -56,7 +56,7 @@ function interfaceOf(address: string): string {
 }
 
 /** What a log line says of the node: nothing that is zero. */
-function counted({ received, returned, bypassed, handedOn, exited, unknownPath, dropped, group, appliance, running, mesh }: NodeStatus): Record<string, unknown> {
+function counted({ received, returned, bypassed, handedOn, exited, unknownPath, fragments, dropped, group, appliance, running, mesh }: NodeStatus): Record<string, unknown> {
   const drops = Object.fromEntries(Object.entries(dropped).filter(([, n]) => n > 0));
   const metrics = Object.fromEntries(running.metrics.map(({ name, value }) => [name, value]));
   return {
@@ -66,6 +66,7 @@ function counted({ received, returned, bypassed, handedOn, exited, unknownPath, 
     ...(handedOn.packets > 0 ? { handed_on: handedOn } : {}),
     ...(exited.packets > 0 ? { exited } : {}),
     ...(unknownPath > 0 ? { unknown_path: unknownPath } : {}),
+    ...(fragments.received > 0 ? { fragments } : {}),
     ...(mesh === null ? {} : { mesh }),
     dropped: drops,
     ...(group === null ? {} : { group }),

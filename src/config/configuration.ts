@@ -142,6 +142,8 @@ export interface UnderlayConfig {
   readonly address: string | null;
   /** null: the interface's MTU (1500 in replay). */
   readonly mtu: number | null;
+  /** What can't be cut and does not fit leaves in fragments of the outer packet. */
+  readonly fragment: boolean;
 }
 
 /** What service nodes of mesh chains are known by. */

@@ -42,6 +42,7 @@ const underlayProperties = {
   interface: { ...interfaceName, description: 'Its name, as `ip link` shows it; `lo` for instances on this host.' },
   address: { ...address, description: "The tunnel's source, an IPv4 or IPv6 address. Default: the interface's first address." },
   mtu: { type: 'integer', minimum: 576, maximum: 65535, description: "Default: the interface's MTU." },
+  fragment: { type: 'boolean', description: 'Stamped packets that are longer than the MTU and can not be cut leave in fragments, up to 9,216 bytes each without their stamp; default: their sender is told (ICMP) and they are dropped.' },
 } as const;
 
 const policies = {

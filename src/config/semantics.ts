@@ -14,7 +14,7 @@ import { nearest } from './nearest.js';
 import { isObject, list, entries, type Report } from './report.js';
 import { PROTOCOLS, durationMs, many, portRange, type RawConfiguration, type RawMatch } from './normalise.js';
 import { checkAttachments } from './attach-checks.js';
-import { checkUnderlayNames, ownAddressesIn, underlayTitle, underlaysIn } from './underlays.js';
+import { checkFragments, checkUnderlayNames, ownAddressesIn, underlayTitle, underlaysIn } from './underlays.js';
 import { checkVariants } from './variant-checks.js';
 import { checkVirtualServices } from './virtual-services.js';
 
@@ -92,6 +92,7 @@ function checkCaptures(raw: RawConfiguration, report: Report): void {
 function checkUnderlay(raw: RawConfiguration, report: Report): void {
   const all = underlaysIn(raw.underlay);
   for (const { underlay, path } of all) checkHost([...path, 'address'], underlay['address'], report);
+  checkFragments(raw.underlay, report);
   checkUnderlayNames(raw, { report, unknownName: (path, what, name, known) => unknownName(report, path, what, name, known), unique: (what) => unique(report, what) });
   if (all.length > 0) return;
   // Only a service whose instances are all attached does without.

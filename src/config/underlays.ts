@@ -9,6 +9,7 @@ export interface RawUnderlay {
   readonly interface: string;
   readonly address?: string;
   readonly mtu?: number;
+  readonly fragment?: boolean;
 }
 
 export type RawUnderlays = RawUnderlay | readonly RawUnderlay[];
@@ -21,13 +22,26 @@ export const underlayLabel = ({ name, interface: device }: UnderlayConfig): stri
 
 export function underlays(raw: RawUnderlays | undefined): UnderlayConfig[] {
   const all: readonly RawUnderlay[] = raw === undefined ? [] : Array.isArray(raw) ? (raw as readonly RawUnderlay[]) : [raw as RawUnderlay];
-  return all.map(({ name, interface: device, address, mtu }) => ({ name: name ?? null, interface: device, address: address === undefined ? null : canonical(address), mtu: mtu ?? null }));
+  return all.map(({ name, interface: device, address, mtu, fragment = false }) => ({ name: name ?? null, interface: device, address: address === undefined ? null : canonical(address), mtu: mtu ?? null, fragment }));
 }
 
 /** Of a value of any shape: each underlay that there is, and where it stands. */
 export function underlaysIn(raw: unknown): { readonly underlay: Record<string, unknown>; readonly path: readonly PathStep[] }[] {
   if (isObject(raw)) return [{ underlay: raw, path: ['underlay'] }];
   return list(raw).flatMap((underlay, i) => (isObject(underlay) ? [{ underlay, path: ['underlay', i] }] : []));
+}
+
+/** Behind an outer IP header this much is kept together: a stamp and an IP packet of 9,216 bytes. Longer ones are too long with fragments, too. */
+const FRAGMENTED_ROOM = 9280;
+const LONGEST_OUTER_HEADER = 40;
+
+/** An MTU over which no packet is so long that it would have to be fragmented. */
+export function checkFragments(raw: unknown, report: Report): void {
+  for (const { underlay: { fragment, mtu }, path } of underlaysIn(raw)) {
+    if (fragment === true && typeof mtu === 'number' && mtu >= FRAGMENTED_ROOM + LONGEST_OUTER_HEADER) {
+      report([...path, 'fragment'], `packets of up to 9216 bytes are fragmented, and with an MTU of ${mtu} all of these fit: take it out, or write the MTU that the underlay has`, `an MTU below ${FRAGMENTED_ROOM + LONGEST_OUTER_HEADER}`, fragment);
+    }
+  }
 }
 
 /** Those addresses that are written down. */

@@ -116,10 +116,10 @@ export class LiveHost implements Host {
   }
 }
 
-function underlayNow({ address, mtu }: UnderlayConfig, info: InterfaceInfo, was: NativeUnderlay): NativeUnderlay {
+function underlayNow({ address, mtu, fragment }: UnderlayConfig, info: InterfaceInfo, was: NativeUnderlay): NativeUnderlay {
   const pick = (family: readonly string[], wanted: boolean): string | null => (address !== null && wanted ? address : (family[0] ?? null));
   const [ipv4, ipv6] = [pick(info.ipv4, address !== null && isIpv4(address)), pick(globals(info.ipv6), address !== null && !isIpv4(address))];
   // An interface without any address is about to get one: until then nothing that is sent could come back.
   const own = ipv4 === null && ipv6 === null ? { ipv4: was.ipv4, ipv6: was.ipv6 } : { ipv4, ipv6 };
-  return { ...own, mac: info.mac, mtu: Math.min(mtu ?? info.mtu, 65_535) };
+  return { ...own, mac: info.mac, mtu: Math.min(mtu ?? info.mtu, 65_535), fragment };
 }

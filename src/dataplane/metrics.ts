@@ -62,6 +62,10 @@ function pipeline(out: Exposition, counters: NativeCounters): void {
   out.counter('weir_neighbour_answers_total', 'Questions about virtual addresses that were answered.', counters.neighbourAnswers);
   out.gauge('weir_fragments_held', 'Fragments that wait for the first one of their packet.', counters.held);
   out.counter('weir_underlay_ignored_frames_total', 'Frames on the underlay that were not for weir.', counters.ignored);
+  const { fragments } = counters;
+  const directions = [[{ direction: 'sent' }, fragments.sent, fragments.datagramsSent], [{ direction: 'received' }, fragments.received, fragments.datagramsReceived]] as const;
+  out.family('counter', 'weir_underlay_fragments_total', 'Fragments of stamped packets (fragment: true).', directions.map(([labels, n]) => [labels, n]));
+  out.family('counter', 'weir_underlay_fragmented_packets_total', 'Stamped packets that left in fragments, and such that became whole.', directions.map(([labels, , n]) => [labels, n]));
 }
 
 function streams(out: Exposition, { streams: { active, capacity, opened, expired, evicted } }: NativeCounters): void {

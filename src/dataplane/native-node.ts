@@ -1,5 +1,5 @@
 /** The service node's side: stamped packets in, answered by native code, by a function's thread, or by this host's own stack. */
-import type { NativeCounters, PacketCount } from './native-seen.js';
+import type { FragmentCount, NativeCounters, PacketCount } from './native-seen.js';
 
 export interface NodeCounters {
   readonly received: PacketCount;
@@ -12,6 +12,7 @@ export interface NodeCounters {
   readonly exited: PacketCount;
   /** Packets of paths that the node's map does not have: the forwarder got them. */
   readonly unknownPath: number;
+  readonly fragments: FragmentCount;
   readonly dropped: Readonly<Record<string, number>>;
   /** Null before it was in a group. */
   readonly group: GroupCounters | null;
@@ -183,7 +184,7 @@ export interface NativeDeliverOptions {
 }
 
 export interface NativeDeliverNode {
-  counters(): { readonly received: PacketCount; readonly delivered: PacketCount; readonly probes: number; readonly dropped: Readonly<Record<string, number>>; readonly port: NativeCounters['ports'][number] };
+  counters(): { readonly received: PacketCount; readonly delivered: PacketCount; readonly probes: number; readonly fragments: FragmentCount; readonly dropped: Readonly<Record<string, number>>; readonly port: NativeCounters['ports'][number] };
   readonly finished: Promise<void>;
   stop(): Promise<void>;
 }

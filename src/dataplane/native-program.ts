@@ -120,6 +120,8 @@ export interface NativeUnderlay {
   readonly mac: string;
   /** Layer-3 MTU in bytes. */
   readonly mtu: number;
+  /** Stamped packets that are longer leave in fragments, and are taken in such. Default false. */
+  readonly fragment?: boolean;
 }
 
 export interface NativeProgram {

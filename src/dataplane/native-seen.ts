@@ -61,6 +61,16 @@ export interface PacketCount {
   readonly bytes: number;
 }
 
+/** A datagram counts as one packet everywhere else, however many fragments it has. */
+export interface FragmentCount {
+  readonly datagramsSent: number;
+  /** Fragments of these. */
+  readonly sent: number;
+  readonly received: number;
+  /** Datagrams that became whole. */
+  readonly datagramsReceived: number;
+}
+
 /**
  * Every packet that comes (captured, returned, cut from another) is in exactly one of: stamped, proxied, delivered, crossed, dropped,
  * neighbourAnswers, probesAnswered, held.
@@ -86,6 +96,8 @@ export interface NativeCounters {
   readonly held: number;
   /** Frames on the underlay that are not for us. */
   readonly ignored: number;
+  /** Of stamped packets that left in fragments, or came back so. */
+  readonly fragments: FragmentCount;
   /** Frames not steered but crossed, by reason (non-IP, other protocol, policy, default …). */
   readonly crossedBy: Readonly<Record<string, number>>;
   /** Dropped frames by reason; every reason is present, also at 0. */

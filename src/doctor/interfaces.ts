@@ -64,7 +64,7 @@ function underlay(config: UnderlayConfig, { captures, chains, services }: Config
   const findings: Finding[] = [];
   if (config.mtu !== null && config.mtu > info.mtu) findings.push(fail(subject, `${key('mtu')} is ${config.mtu}, and the interface has ${info.mtu}: longer frames are lost`, `sudo ip link set ${info.name} mtu ${config.mtu}`));
   if (overhead > 0 && mtu < wanted) {
-    findings.push(warn(subject, `its MTU of ${mtu} does not carry full packets of the captures behind a stamp (${wanted}): TCP is cut to fit, other senders are told by ICMP`, `sudo ip link set ${info.name} mtu ${wanted} # there, on the instances, and on all between`));
+    findings.push(warn(subject, `its MTU of ${mtu} does not carry full packets of the captures behind a stamp (${wanted}): TCP is cut to fit, ${config.fragment ? 'other packets go in fragments' : 'other senders are told by ICMP'}`, `sudo ip link set ${info.name} mtu ${wanted} # there, on the instances, and on all between`));
   }
   return findings;
 }

@@ -215,18 +215,19 @@ export function initialPaths(configuration: Configuration): PathState[] {
  */
 export function replayFacts(configuration: Configuration): Facts {
   const paths = initialPaths(configuration);
-  const configured: readonly Partial<Pick<UnderlayConfig, 'address' | 'mtu'>>[] = configuration.underlays.length === 0 ? [{}] : configuration.underlays;
+  const configured: readonly Partial<Pick<UnderlayConfig, 'address' | 'mtu' | 'fragment'>>[] = configuration.underlays.length === 0 ? [{}] : configuration.underlays;
   const mtus = configured.map(({ mtu }) => mtu ?? 1500);
   const addresses = destinationsOf(configuration).map(({ address }) => address);
   const macs = new Map(addresses.map((address, i) => [address, `02:00:00:01:${hex(i >> 8)}:${hex(i & 255)}`]));
   return {
     generation: 1,
     affinityKey: configuration.affinityKeyFile === null ? new Uint8Array(16) : loadAffinityKey(configuration.affinityKeyFile),
-    underlays: configured.map(({ address = null }, i) => ({
+    underlays: configured.map(({ address = null, fragment = false }, i) => ({
       ipv4: address !== null && isIpv4(address) ? address : `192.0.2.${1 + i}`,
       ipv6: address !== null && !isIpv4(address) ? address : `2001:db8::${(1 + i).toString(16)}`,
       mac: `02:00:00:00:00:${hex(1 + i)}`,
       mtu: mtus[i] ?? 1500,
+      ...(fragment ? { fragment } : {}),
     })),
     // Nothing is too long for a file.
     captureMtus: configuration.captures.map(() => Math.max(1500, ...mtus)),

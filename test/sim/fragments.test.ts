@@ -2,6 +2,7 @@
 import t from 'tap';
 import { steerAll } from '../support/configuration.js';
 import { answer, frame4, stampOf, udp } from '../support/packets.js';
+import { turnRound } from '../../src/dataplane/ports/sim-port.js';
 import { simulate, type Simulation } from '../support/sim.js';
 
 const IN = 1;
@@ -48,6 +49,30 @@ for (const encapsulation of ['nsh', 'geneve'] as const) {
     t.equal(network.counters().streams.opened, 1);
     t.equal(network.counters().held, 0);
     t.equal(balance(simulation), 0);
+  });
+}
+
+for (const encapsulation of ['nsh', 'geneve'] as const) {
+  t.test(`${encapsulation}: with \`fragment: true\` a datagram that may not be fragmented goes through its instances in outer fragments`, async (t) => {
+    const sim = await simulate(steerAll(encapsulation).replace('{interface: eth1}', '{interface: eth1, fragment: true}'));
+    const { network } = sim;
+    const frame = udp({ payload: Buffer.alloc(1472, 'w') }); // with DF
+    network.inject(IN, frame);
+    network.advance(MS);
+    t.ok(network.sent(OUT)[0]?.equals(frame), 'it leaves as it came');
+    t.equal(network.sent(0).length, 4, 'in two fragments to each instance');
+    t.ok(network.sent(0).every(({ length }) => length <= 1514));
+    t.match(network.counters().fragments, { datagramsSent: 2, sent: 4, received: 4, datagramsReceived: 2 });
+    t.equal(balance(sim), 0);
+    // One of whose fragments is lost on the way.
+    network.clear();
+    let fragments = 0;
+    for (const address of ['10.20.0.11', '10.20.0.12']) network.instance(address, (one) => (fragments++ === 1 ? [] : [turnRound(one)]));
+    network.inject(IN, frame);
+    network.advance(2000n * MS);
+    t.equal(network.sent(OUT).length, 0);
+    t.equal(network.counters().dropped['return_fragment_timeout'], 1);
+    t.equal(balance(sim), 0);
   });
 }
 

@@ -60,6 +60,8 @@ const WRONG: readonly (readonly [claim: string, marked: string, error: string])[
   ['an underlay that is a text', `underlay: ^eth0\n${CAPTURE}`, 'underlay: expected a mapping, or a list of such, found "eth0"'],
   ['no underlay in the list', `underlay: ^[]\n${CAPTURE}`, 'underlay: expected at least one entry, found an empty list'],
   ['an MTU that no IPv4 host has to take, of the second underlay', `underlay: [{name: a, interface: u}, {name: b, interface: v, mtu: ^500}]\n${CAPTURE}`, 'underlay[1].mtu: expected a whole number from 576 to 65535, found 500'],
+  ['fragments where nothing is too long, of the second underlay', `underlay: [{name: a, interface: u, mtu: 9319, fragment: true}, {name: b, interface: v, mtu: 9320, fragment: ^true}]\n${CAPTURE}`, 'underlay[1].fragment: packets of up to 9216 bytes are fragmented, and with an MTU of 9320 all of these fit: take it out, or write the MTU that the underlay has'],
+  ['fragments as a number', `underlay: {interface: u, fragment: ^1500}\n${CAPTURE}`, 'underlay.fragment: expected true or false, found 1500'],
   ['an instance on an underlay that is not there', `underlay: [{name: lan, interface: u}, {name: dmz, interface: v}]\n${CAPTURE}services: {s: {instances: [{name: i, address: 10.0.0.1, underlay: ^dzm}]}}`, 'services.s.instances[0].underlay: there is no underlay "dzm"; did you mean "dmz"?'],
   ['an instance that names the only underlay, which has no name', `underlay: {interface: u}\n${CAPTURE}services: {s: {instances: [{name: i, address: 10.0.0.1, underlay: ^u}]}}`, 'services.s.instances[0].underlay: there is one underlay, and it has no name: take this out, or make "underlay" a list with names'],
   ['an attached instance that names an underlay', `underlay: [{name: lan, interface: u}]\n${CAPTURE}services: {s: {instances: [{name: i, attach: {in: p, out: q}, underlay: ^lan}]}}`, 'services.s.instances[0].underlay: it is attached and gets no stamped packets, so no underlay leads to it: take "underlay" out'],
@@ -112,9 +114,9 @@ t.test('policies that would make too many rules are refused where they stand, at
 });
 
 t.test('one underlay as a mapping, or several in a list with names', async (t) => {
-  t.strictSame(valid(`underlay: {interface: u, mtu: 9000}\n${CAPTURE}`).underlays, [{ name: null, interface: 'u', address: null, mtu: 9000 }]);
-  const several = valid(`underlay: [{name: lan, interface: u}, {name: dmz, interface: v, address: "FD20::1"}]\n${CAPTURE}services: {s: {instances: [{name: i, address: 10.0.0.1, underlay: dmz}, {name: j, address: 10.0.0.2}]}}`);
-  t.strictSame(several.underlays, [{ name: 'lan', interface: 'u', address: null, mtu: null }, { name: 'dmz', interface: 'v', address: 'fd20::1', mtu: null }]);
+  t.strictSame(valid(`underlay: {interface: u, mtu: 9000}\n${CAPTURE}`).underlays, [{ name: null, interface: 'u', address: null, mtu: 9000, fragment: false }]);
+  const several = valid(`underlay: [{name: lan, interface: u}, {name: dmz, interface: v, address: "FD20::1", fragment: true}]\n${CAPTURE}services: {s: {instances: [{name: i, address: 10.0.0.1, underlay: dmz}, {name: j, address: 10.0.0.2}]}}`);
+  t.strictSame(several.underlays, [{ name: 'lan', interface: 'u', address: null, mtu: null, fragment: false }, { name: 'dmz', interface: 'v', address: 'fd20::1', mtu: null, fragment: true }]);
   t.strictSame(several.services[0]?.instances.map(({ underlay }) => underlay), ['dmz', null]);
 });
 

@@ -65,7 +65,29 @@ for (const encapsulation of ['nsh', 'geneve'] as const) {
   });
 }
 
+const framesOf = (file: string): Buffer[] => {
+  const bytes = readFileSync(file);
+  const out: Buffer[] = [];
+  for (let offset = FILE_HEADER; offset < bytes.length; offset += RECORD_HEADER + bytes.readUInt32LE(offset + 8)) out.push(bytes.subarray(offset + RECORD_HEADER, offset + RECORD_HEADER + bytes.readUInt32LE(offset + 8)));
+  return out;
+};
+
 for (const encapsulation of ['nsh', 'geneve'] as const) {
+  t.test(`${encapsulation}: with \`fragment: true\` IPv6 fragments of full size go to their instances in outer fragments and leave as they came`, async (t) => {
+    const configuration = valid(steerAll(encapsulation).replace('{interface: eth1}', '{interface: eth1, fragment: true}'));
+    const { counters } = await replay({ configuration, read: join(PCAPS, 'fragments.pcap'), write: at('fragments.pcap'), out: at('whole.pcap'), workload: [] });
+    t.strictSame(Object.entries(counters.dropped).filter(([, n]) => n > 0), []);
+    t.equal(counters.stamped.packets, counters.delivered.packets * 2, 'two hops a packet');
+    const six = (file: string): Buffer[] => framesOf(file).filter((frame) => frame.readUInt16BE(12) === 0x86dd && frame.readUInt8(20) === 44);
+    const left = new Set(six(at('whole.pcap')).map((frame) => frame.toString('hex')));
+    const came = six(join(PCAPS, 'fragments.pcap'));
+    t.ok(came.length > 0 && came.every((frame) => left.has(frame.toString('hex'))), 'each IPv6 fragment left as it came');
+    t.ok(framesOf(at('fragments.pcap')).every(({ length }) => length <= 1514), 'nothing is longer than the MTU');
+    const whole = (await must(['tshark', '-n', '-r', at('fragments.pcap'), '-Y', `ip.reassembled.length && ${encapsulation} && ipv6`, '-T', 'fields', '-e', '_ws.malformed', '-e', 'udp.checksum.status', '-o', 'udp.check_checksum:TRUE'])).split('\n').slice(0, -1);
+    t.equal(whole.length, counters.fragments.datagramsSent, 'tshark puts each together');
+    t.ok(whole.every((line) => /^\t1/.test(line)), `with the right checksum: ${[...new Set(whole)].join(' ')}`);
+  });
+
   t.test(`${encapsulation}: what a chain delivers leaves for its last instance and ends there; its answers cross`, async (t) => {
     const configuration = valid(
       `underlay: {interface: u}\ncaptures: [{name: web, in: a, out: b}]\nservices: {fw: {instances: [{name: fw-1, address: 10.20.0.11}]}, slb: {instances: [{name: slb-1, address: 10.20.0.21}, {name: slb-2, address: 10.20.0.22}]}}\n` +

@@ -8,7 +8,7 @@
 import cap, { type CapHandle } from 'cap';
 import raw from 'raw-socket';
 import { native, type Adoption, type EmittedFrame, type NativeEngine, type NativeProgram } from '../native.js';
-import { isUnderlayPort, type Numbered } from '../../program/port-numbers.js';
+import { roleOf } from '../../program/port-numbers.js';
 import type { Runner, RunnerOptions } from '../runner.js';
 
 const KERNEL_BUFFER_BYTES = 16 * 1024 * 1024;
@@ -17,6 +17,8 @@ const SNAP_BYTES = 65_535;
 const ETHERNET_HEADER = 14;
 /** Stamped packets, and "unreachable" about them. */
 const UNDERLAY_FILTER = 'inbound and (udp dst port 4790 or udp dst port 6081 or icmp[icmptype] == icmp-unreach or (icmp6 and ip6[40] == 1))';
+
+const withFragments = (filter: string): string => `${filter.slice(0, -1)} or (ip proto 17 and ip[6:2] & 0x3fff != 0) or (ip6[6] == 44 and ip6[40] == 17))`;
 
 interface PortState {
   readonly interface: string;
@@ -37,7 +39,7 @@ export class PcapRunner implements Runner {
   readonly #engine: NativeEngine;
   readonly #ports: (PortState | null | undefined)[];
   /** Captures and underlays stay what they are. */
-  readonly #numbered: Numbered;
+  readonly #numbered: NativeProgram;
   readonly #raw: ReturnType<typeof raw.createSocket>;
   #finish: () => void = () => undefined;
   #stopped = false;
@@ -63,7 +65,7 @@ export class PcapRunner implements Runner {
   #open(name: string, port: number): PortState {
     const handle = new cap.Cap();
     const buffer = Buffer.alloc(SNAP_BYTES);
-    const link = handle.open(name, isUnderlayPort(port, this.#numbered) ? UNDERLAY_FILTER : 'inbound', KERNEL_BUFFER_BYTES, buffer);
+    const link = handle.open(name, this.#filter(port), KERNEL_BUFFER_BYTES, buffer);
     if (link !== 'ETHERNET') throw new Error(`interface ${name}: the pcap port needs Ethernet, this is ${link}`);
     handle.setMinBytes?.(0);
     const state: PortState = { interface: name, cap: handle, rxFrames: 0, rxBytes: 0, rxDropped: 0, txFrames: 0, txBytes: 0, txErrors: 0, cuts: false, open: true };
@@ -77,6 +79,12 @@ export class PcapRunner implements Runner {
     // The interface is gone: whoever looks at the counters opens the port again when it is back.
     handle.on('error', () => this.#lose(state));
     return state;
+  }
+
+  #filter(port: number): string {
+    const role = roleOf(port, this.#numbered);
+    if (role.kind !== 'underlay') return 'inbound';
+    return this.#numbered.underlays[role.underlay]?.fragment === true ? withFragments(UNDERLAY_FILTER) : UNDERLAY_FILTER;
   }
 
   #lose(state: PortState): void {

@@ -25,14 +25,25 @@ interface Scheduled extends SimEvent {
 const NSH_PORT = 4790;
 const UNDERLAY = 0;
 
-/** What `weir node --function pass` does to an IPv4 frame: swaps the outer addresses and, behind NSH, counts the index down. */
+const UDP_CHECKSUM = 40;
+const SERVICE_INDEX = 57;
+
+/**
+ * What `weir node --function pass` does to an IPv4 frame: swaps the outer addresses and, behind NSH, counts the index down. A fragment is
+ * turned round by itself: only the first one has a stamp, and all of them the UDP checksum in it, which follows (RFC 1624).
+ */
 export function turnRound(frame: Buffer): Buffer {
   const back = Buffer.from(frame);
   frame.copy(back, 0, 6, 12);
   frame.copy(back, 6, 0, 6);
   frame.copy(back, 26, 30, 34);
   frame.copy(back, 30, 26, 30);
-  if (back.readUInt16BE(36) === NSH_PORT) back.writeUInt8(back.readUInt8(57) - 1, 57);
+  const offset = frame.readUInt16BE(20) & 0x1fff;
+  if (offset > 0 || back.readUInt16BE(36) !== NSH_PORT) return back;
+  back.writeUInt8(back.readUInt8(SERVICE_INDEX) - 1, SERVICE_INDEX);
+  const checksum = back.readUInt16BE(UDP_CHECKSUM);
+  // The index is the low byte of its word, and a word that is one less makes the complement of the sum one more.
+  if (checksum !== 0) back.writeUInt16BE(checksum === 0xffff ? 1 : checksum + 1, UDP_CHECKSUM);
   return back;
 }
 
