@@ -98,6 +98,27 @@ for (const name of readdirSync(PCAPS).filter((file) => /\.pcap(ng)?$/.test(file)
 // A stamp that was never sent, and a probe.
 save('pipeline', Buffer.concat([Buffer.from([0, 0]), step(1, hex('0200000000bb0200000000aa0800', INNER)), step(0, NSH), Buffer.from([5, 3])]));
 
+// UDP of 1,400 bytes with DF, over an underlay that fragments: its fragments come back in order, turned about, damaged and late, twice.
+const FRAGMENTING = 0x3f;
+const datagram = hex('0200000000bb0200000000aa0800', '4500002000014000401160ba0a01000208080808cf84270f000c0e5877656972');
+const long = Buffer.concat([Buffer.from([0, 1 | 0x40]), word(0x8000 | (2 << 11) | datagram.length), datagram]);
+for (const program of [0x00, 0x01, 0x10, 0x21, 0x31, 0x04]) {
+  save('pipeline', Buffer.concat([Buffer.from([program, FRAGMENTING]), long, Buffer.from([3, 0, 3, 4]), long, Buffer.from([3, 32, 9, 1, 3, 32, 3, 40, 7]), long, Buffer.from([3, 32, 5, 200, 3, 2, 255, 255])]));
+}
+
+/** A step of the fragments' target. */
+const fragment = (offset: number, given: number, { ipv6 = false, sender = 0, id = 0, more = true, fill = 1 } = {}): Buffer =>
+  Buffer.concat([Buffer.from([3 | ((Number(ipv6) | (sender << 1) | (id << 3) | (more ? 32 : 0)) << 2), fill, offset / 40]), word(given)]);
+for (const ipv6 of [false, true]) {
+  const [a, b, c] = [fragment(0, 50, { ipv6 }), fragment(400, 50, { ipv6 }), fragment(800, 123, { ipv6, more: false })];
+  save('fragments', Buffer.concat([a, b, c]));
+  save('fragments', Buffer.concat([c, a, a, b, a]));
+  save('fragments', Buffer.concat([b, fragment(200, 50, { ipv6 }), a, Buffer.from([1, 255, 255]), a, b, c]));
+  save('fragments', Buffer.concat([c, fragment(800, 123, { ipv6, more: false, fill: 2 }), fragment(1000, 5, { ipv6 }), fragment(9600, 5, { ipv6, id: 1 }), a, fragment(0, 50, { ipv6, sender: 1 })]));
+  save('fragments', Buffer.concat([Buffer.from([2 | (Number(ipv6) << 2), 5, 152, 6, 0]), Buffer.from([2 | ((Number(ipv6) | 6) << 2), 0, 0, 31, 255])]));
+}
+save('fragments', Buffer.concat([Buffer.from([0, 0, 58]), hex('02000000000102000000000b0800', '4500002c0001200040110000', '0a14000b0a140001', 'f55112b6004e00000c000004000000000fc40203000002fe')]));
+
 /** A program of the loader's target: rows of it as program_fuzz.cc reads them, and rules. */
 const rule = Buffer.alloc(64);
 rule.set(hex('00000000000000000000ffff0a000000'), 0);

@@ -3,6 +3,7 @@
 //
 // Pure but for the state it is given: it opens nothing, reads no clock and allocates nothing.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <span>
@@ -59,7 +60,7 @@ class Pipeline {
   void expire_fragments(uint64_t now_ns);
 
  private:
-  class Stamper;
+  class WholeStamper;
 
   // Everything about the frame at hand that several steps need.
   struct Context {
@@ -120,6 +121,8 @@ class Pipeline {
   void answer_too_big(Context& c, const Packet& packet, uint32_t mtu);
 
   // pipeline_fragments.cc
+  // To an instance: a packet that can't be cut and does not fit. False where it is too long for fragments, too.
+  bool stamp_whole(Context& c, const Packet& packet, const Path& path, const StreamTable::Stop& stop, const Tunnel& tunnel, const Stamp& stamp);
   // One datagram that is longer than its underlay's MTU, in fragments. `head` begins with the stamp.
   void send_fragmented(Sink& sink, const Tunnel& tunnel, DatagramBatch::Visit visit, Piece head, Piece payload);
   // A fragment from an instance; false if it is none.
@@ -147,7 +150,7 @@ class Pipeline {
   void prepare_proxied(Context& c, Prepared& prepared);
   void from_proxied(Context& c, Prepared& prepared);
   Place place_of(Context& c, Prepared& prepared, const Instance& from);
-  // These two say false where the packet is too long for the way, after counting that. `uncut`: see SegmentRequest.
+  // These two say false where the packet is too long for the way, after counting that. `uncut`: how long it may be if it can't be cut.
   bool to_proxied(Context& c, const Packet& packet, Flow* flow, const StreamTable::Stop& stop, bool answer, uint32_t limit, uint32_t uncut = 0);
   bool send_out(Context& c, PortId port, DatagramBatch::Visit visit, const Packet& packet, const void* stream, Piece link, uint32_t mtu, uint32_t uncut = 0);
 
@@ -189,5 +192,7 @@ uint32_t inner_limit(uint32_t outer_room, Encapsulation encapsulation, uint32_t 
 // Longest IP packet that every instance of a path can be sent. Any may be reached over IPv6, so where there is a choice this
 // reckons with its longer header.
 uint32_t path_limit(const Path& path, uint32_t l2);
+// The same of one that can't be cut, where the path fragments.
+inline uint32_t uncut_limit(const Path& path, uint32_t l2) { return std::min(path.proxy_mtu, inner_limit(path.uncut_room, path.encapsulation, l2)); }
 
 }  // namespace weir

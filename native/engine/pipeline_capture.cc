@@ -18,22 +18,16 @@ uint8_t dscp_of(const Packet& p) {
   return p.version == 4 ? ip[1] >> 2 : uint8_t((load16(ip) >> 6) & 63);
 }
 
-}  // namespace
-
-// Puts a stamp before each segment. Those that are longer with it than `most` bytes leave in fragments.
-class Pipeline::Stamper final : public SegmentReceiver {
+// Puts a stamp before each segment.
+class Stamper final : public SegmentReceiver {
  public:
-  Stamper(Pipeline& pipeline, Sink& sink, const Tunnel& tunnel, DatagramBatch::Visit visit, const Stamp& stamp, uint8_t inner_version, uint32_t most)
-      : pipeline_(pipeline), sink_(sink), tunnel_(tunnel), stamp_(stamp), visit_(visit), most_(most), inner_version_(inner_version) {}
+  Stamper(Sink& sink, DatagramBatch& batch, const Tunnel& tunnel, DatagramBatch::Visit visit, const Stamp& stamp, uint8_t inner_version)
+      : sink_(sink), batch_(batch), tunnel_(tunnel), stamp_(stamp), visit_(visit), inner_version_(inner_version) {}
 
   void segment(uint8_t* header, uint32_t header_length, Piece payload) override {
     const uint32_t length = stamp_length(tunnel_.encapsulation);
     write_stamp(header - length, tunnel_.encapsulation, stamp_, inner_version_);
-    if (length + header_length + payload.length <= most_) {
-      pipeline_.batch_.add(sink_, tunnel_, visit_, {header - length, length + header_length}, true, payload);
-    } else {
-      pipeline_.send_fragmented(sink_, tunnel_, visit_, {header - length, length + header_length}, payload);
-    }
+    batch_.add(sink_, tunnel_, visit_, {header - length, length + header_length}, true, payload);
     segments_++;
     bytes_ += header_length + payload.length;
   }
@@ -41,16 +35,17 @@ class Pipeline::Stamper final : public SegmentReceiver {
   uint64_t bytes() const { return bytes_; }  // without stamps
 
  private:
-  Pipeline& pipeline_;
   Sink& sink_;
+  DatagramBatch& batch_;
   const Tunnel& tunnel_;
   const Stamp& stamp_;
   uint32_t segments_ = 0;
   uint64_t bytes_ = 0;
   const DatagramBatch::Visit visit_;
-  const uint32_t most_;
   const uint8_t inner_version_;
 };
+
+}  // namespace
 
 void Pipeline::prepare_capture(PortId port, const Frame& frame, Prepared& prepared) {
   Packet& packet = prepared.packet;
@@ -179,7 +174,7 @@ void Pipeline::clamp(Context& c, const Packet& packet, const Path& path) {
 void Pipeline::to_instance(Context& c, const Packet& packet, Flow* flow, const Path& path, const StreamTable::Stop& stop, bool answer, uint32_t limit) {
   const Instance& instance = *stop.instance;
   if (instance.proxied()) {
-    const uint32_t uncut = path.fragments ? std::min(limit, inner_limit(path.uncut_room, path.encapsulation, packet.ip)) : 0;
+    const uint32_t uncut = path.fragments ? uncut_limit(path, packet.ip) : 0;
     if (path.stamped) limit = std::min(limit, path_limit(path, packet.ip));
     if (!to_proxied(c, packet, flow, stop, answer, limit, uncut)) answer_too_big(c, packet, std::max(limit, uncut));
     return;
@@ -190,14 +185,12 @@ void Pipeline::to_instance(Context& c, const Packet& packet, Flow* flow, const P
 
   const Tunnel tunnel{&*source, &instance.address, &underlay.mac, &instance.mac, flow->code, path.encapsulation, dscp_of(packet), program_->underlay_port(instance.underlay)};
   const Stamp stamp{flow->key.tenant(), flow->key.vlans, path.spi(answer), uint8_t(kNshFirstIndex - stop.step), kNshFirstTtl, answer, flow->code};
-  const uint32_t uncut = path.fragments ? std::min(limit, inner_limit(path.uncut_room, path.encapsulation, packet.ip)) : 0;
   // What the first instance could take and a later one could not would be lost on its way.
   limit = std::min(limit, inner_limit(path.outer_room, path.encapsulation, packet.ip));
 
-  const uint32_t most = underlay.fragment ? longest_datagram(underlay, tunnel) : 65535;
-  Stamper stamper(*this, c.sink, tunnel, {instance.id, stop.hop}, stamp, packet.version, most);
+  Stamper stamper(c.sink, batch_, tunnel, {instance.id, stop.hop}, stamp, packet.version);
   const SegmentRequest request{path.encapsulation == Encapsulation::nsh ? 0 : packet.ip, limit,
-                               tunnel.outer_length() + stamp_length(path.encapsulation), true, uncut};
+                               tunnel.outer_length() + stamp_length(path.encapsulation), true};
   switch (segment(packet, c.frame, request, c.sink, stamper)) {
     case SegmentResult::ok:
       if (stamper.segments() == 0) return counters_.drop(DropReason::bad_transport);  // a super-frame of nothing
@@ -217,8 +210,12 @@ void Pipeline::to_instance(Context& c, const Packet& packet, Flow* flow, const P
     case SegmentResult::unsupported: return counters_.drop(DropReason::unsupported_offload);
     case SegmentResult::corrupt: return counters_.drop(DropReason::bad_transport);
     case SegmentResult::too_big:
+      if (path.fragments) {
+        if (stamp_whole(c, packet, path, stop, tunnel, stamp)) return;
+        limit = std::max(limit, uncut_limit(path, packet.ip));
+      }
       counters_.drop(DropReason::too_big);
-      answer_too_big(c, packet, std::max(limit, uncut));
+      answer_too_big(c, packet, limit);
   }
 }
 

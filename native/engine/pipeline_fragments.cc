@@ -1,7 +1,53 @@
 // Stamped datagrams in fragments: out to an instance whose underlay has no room for the whole (`fragment: true`), and back from one.
 #include "engine/pipeline.h"
+#include "engine/segment.h"
 
 namespace weir {
+
+// Puts a stamp before each datagram. Those that are longer with it than `most` bytes leave in fragments.
+class Pipeline::WholeStamper final : public SegmentReceiver {
+ public:
+  WholeStamper(Pipeline& pipeline, Sink& sink, const Tunnel& tunnel, DatagramBatch::Visit visit, const Stamp& stamp, uint8_t inner_version, uint32_t most)
+      : pipeline_(pipeline), sink_(sink), tunnel_(tunnel), stamp_(stamp), visit_(visit), most_(most), inner_version_(inner_version) {}
+
+  void segment(uint8_t* header, uint32_t header_length, Piece payload) override {
+    const uint32_t length = stamp_length(tunnel_.encapsulation);
+    write_stamp(header - length, tunnel_.encapsulation, stamp_, inner_version_);
+    const Piece head{header - length, length + header_length};
+    if (head.length + payload.length <= most_) {
+      pipeline_.batch_.add(sink_, tunnel_, visit_, head, true, payload);
+    } else {
+      pipeline_.send_fragmented(sink_, tunnel_, visit_, head, payload);
+    }
+    segments_++;
+    bytes_ += header_length + payload.length;
+  }
+  uint32_t segments() const { return segments_; }
+  uint64_t bytes() const { return bytes_; }  // without stamps
+
+ private:
+  Pipeline& pipeline_;
+  Sink& sink_;
+  const Tunnel& tunnel_;
+  const Stamp& stamp_;
+  uint32_t segments_ = 0;
+  uint64_t bytes_ = 0;
+  const DatagramBatch::Visit visit_;
+  const uint32_t most_;
+  const uint8_t inner_version_;
+};
+
+bool Pipeline::stamp_whole(Context& c, const Packet& packet, const Path& path, const StreamTable::Stop& stop, const Tunnel& tunnel, const Stamp& stamp) {
+  const Instance& to = *stop.instance;
+  const SegmentRequest request{path.encapsulation == Encapsulation::nsh ? 0 : packet.ip, uncut_limit(path, packet.ip),
+                               tunnel.outer_length() + stamp_length(path.encapsulation), true};
+  leave_checksum(c.frame);
+  WholeStamper stamper(*this, c.sink, tunnel, {to.id, stop.hop}, stamp, packet.version, longest_datagram(program_->underlay(to), tunnel));
+  if (segment(packet, c.frame, request, c.sink, stamper) != SegmentResult::ok || stamper.segments() == 0) return false;
+  counters_.cut.add(stamper.segments() - 1);
+  if (stop.final) counters_.hand_over(path.chain, to.id, stamper.segments(), stamper.bytes() - uint64_t(stamper.segments()) * (packet.ip - request.from));
+  return true;
+}
 
 void Pipeline::send_fragmented(Sink& sink, const Tunnel& tunnel, DatagramBatch::Visit visit, Piece head, Piece payload) {
   batch_.finish(sink);  // what came before leaves before

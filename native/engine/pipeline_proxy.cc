@@ -70,14 +70,19 @@ bool Pipeline::send_out(Context& c, PortId port, DatagramBatch::Visit visit, con
     return true;
   }
   LinkWriter writer(c.sink, port, link, count);
-  switch (segment(packet, frame, {packet.ip, mtu, link.length, true, uncut}, c.sink, writer)) {
+  switch (segment(packet, frame, {packet.ip, mtu, link.length, true}, c.sink, writer)) {
     case SegmentResult::ok:
       if (writer.segments() == 0) counters_.drop(DropReason::bad_transport);  // a super-frame of nothing
       else counters_.cut.add(writer.segments() - 1);
       return true;
     case SegmentResult::unsupported: counters_.drop(DropReason::unsupported_offload); return true;
     case SegmentResult::corrupt: counters_.drop(DropReason::bad_transport); return true;
-    case SegmentResult::too_big: counters_.drop(DropReason::too_big);
+    case SegmentResult::too_big:
+      if (uncut > mtu) {
+        leave_checksum(c.frame);
+        return send_out(c, port, visit, packet, stream, link, uncut);
+      }
+      counters_.drop(DropReason::too_big);
   }
   return false;
 }

@@ -159,7 +159,7 @@ SegmentResult segment(const Packet& p, const Frame& frame, const SegmentRequest&
       cut_tcp(p, std::min<uint32_t>(frame.offload.gso_size, r.max_ip - headers), r, sink, receiver);
       return SegmentResult::ok;
     }
-    if (frame.offload.gso_size > std::max(r.max_ip, r.uncut) - headers) return SegmentResult::too_big;  // datagrams can't be cut elsewhere
+    if (frame.offload.gso_size > r.max_ip - headers) return SegmentResult::too_big;  // datagrams can't be cut elsewhere
     cut_udp(p, frame.offload.gso_size, r, sink, receiver);
     return SegmentResult::ok;
   }
@@ -183,11 +183,7 @@ SegmentResult segment(const Packet& p, const Frame& frame, const SegmentRequest&
     cut_tcp(p, r.max_ip - headers, r, sink, receiver);
     return SegmentResult::ok;
   }
-  if (!may_fragment || r.max_ip < Ipv4::header_length(p.bytes + p.ip) + 8) {
-    if (p.ip_length() > r.uncut) return SegmentResult::too_big;
-    whole(p, frame, r, sink, receiver);
-    return SegmentResult::ok;
-  }
+  if (!may_fragment || r.max_ip < Ipv4::header_length(p.bytes + p.ip) + 8) return SegmentResult::too_big;
   fragment_ipv4(p, r, sink, receiver);
   return SegmentResult::ok;
 }

@@ -26,7 +26,6 @@ struct SegmentRequest {
   uint32_t max_ip;  // longest IP packet that fits
   uint32_t room;    // bytes wanted before each header
   bool in_place;    // the frame's headroom may be used
-  uint32_t uncut = 0;  // what can be cut nowhere may have so many bytes all the same, where that is more than max_ip
 };
 
 SegmentResult segment(const Packet& packet, const Frame& frame, const SegmentRequest& request, Sink& sink, SegmentReceiver& receiver);
@@ -36,6 +35,11 @@ uint64_t pseudo_sum(const Packet& packet, uint32_t length);
 
 // Stores the transport checksum that offloading left to the hardware. False if the offload header points outside.
 bool complete_checksum(const Packet& packet, const Frame& frame);
+
+// After segment() has said that a packet is too big its checksum is complete: so that it may be asked again with another limit.
+inline void leave_checksum(Frame& frame) {
+  if (frame.offload.gso() == Offload::kGsoNone) frame.offload = {};
+}
 
 // Lowers the MSS option of a SYN to `mss` (RFC 9293 section 3.7.1); keeps the checksum right.
 void clamp_mss(const Packet& packet, const Frame& frame, uint16_t mss);

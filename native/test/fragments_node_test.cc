@@ -206,3 +206,27 @@ TEST_CASE("what never becomes whole is counted by its reason, a datagram once") 
   CHECK(t.node->counters().received.packets.get() == 3);
   CHECK(t.port->sent().empty());
 }
+
+TEST_CASE("a group's primary directs a datagram on in fragments, as it came") {
+  for (const bool ipv6 : {false, true}) {
+    auto group = std::make_shared<Group>();
+    group->primary = true;
+    group->own_id = 11;
+    group->own = at(ipv6, 11);
+    group->own_mac = mac(11);
+    // It takes no streams itself.
+    for (uint8_t id = 11; id <= 12; id++) group->members.push_back({.id = id, .address = at(ipv6, id), .mac = mac(id), .usable = true, .takes_new = id == 12, .seed = {id * 77u, id * 991u}});
+    REQUIRE(group->check() == "");
+    TestNode t(ipv6, ServiceNode::Function::pass);
+    t.node->join_group(group);
+    const Bytes whole = long_frame(ipv6, 3000);
+    t.send(cut(whole, 1500, 7));
+    REQUIRE(eventually([&] { return t.port->sent().size() == 3; }));
+    std::vector<Bytes> on = wholes(t.port->sent(), 1500);
+    REQUIRE(on.size() == 1);
+    const StampedFrame outer = outer_of(on[0]);
+    CHECK(outer.source == at(ipv6, 11));
+    CHECK(outer.destination == at(ipv6, 12));
+    CHECK(std::equal(on[0].begin() + outer.payload, on[0].end(), whole.begin() + outer.payload, whole.end()));
+  }
+}

@@ -164,3 +164,36 @@ TEST_CASE("whatever comes from the underlay is handed on, returned or refused, a
   const std::vector<Sent> sent = t.run(std::move(frames));
   CHECK(!sent.empty());
 }
+
+TEST_CASE("a datagram that came in fragments is handed on in fragments, to the instance whose turn it is") {
+  Bytes whole = kStamped;
+  whole.resize(whole.size() + 3000, 'w');
+  store16(&whole[16], uint16_t(whole.size() - 14));
+  store16(&whole[38], uint16_t(whole.size() - 34));
+  fix_ip(whole);
+  FrameCollector cut;
+  const Piece piece{whole.data(), uint32_t(whole.size())};
+  REQUIRE(cut_outer({0, {}, {&piece, 1}}, 1500, 7, cut) == 3);
+  MeshNode n;
+  n.expected = 1;
+  std::vector<Sent> fragments;
+  for (CollectedFrame& f : cut.frames()) fragments.push_back({f.bytes, {}});
+  const std::vector<Sent> sent = n.run(fragments);
+  REQUIRE(sent.size() == 3);
+  OuterReassembly reassembly;
+  FrameCollector sink;
+  for (const Sent& s : sent) {
+    Bytes copy = s.bytes;
+    CHECK(copy.size() <= 14 + 1500);
+    CHECK(checksum_is_right(copy));
+    CHECK((copy[33] == 21 || copy[33] == 22));
+    CHECK(copy[29] == 11);
+    const Frame frame{copy.data(), uint32_t(copy.size()), uint32_t(copy.size()), 0, {}, false};
+    const auto result = reassembly.add(read_outer_fragment(frame), frame, 1, sink);
+    if (result.outcome != OuterReassembly::Outcome::whole) continue;
+    CHECK(outer_checksum_ok(result.frame, read_outer(result.frame)));
+    CHECK(result.frame.bytes[kSiAt] == 254);
+    CHECK(std::equal(whole.begin() + kSiAt + 1, whole.end(), result.frame.bytes + kSiAt + 1));
+  }
+  CHECK(n.node->counters().handed_on.packets.get() == 1);
+}
