@@ -98,9 +98,9 @@ for (const name of readdirSync(PCAPS).filter((file) => /\.pcap(ng)?$/.test(file)
 // A stamp that was never sent, and a probe.
 save('pipeline', Buffer.concat([Buffer.from([0, 0]), step(1, hex('0200000000bb0200000000aa0800', INNER)), step(0, NSH), Buffer.from([5, 3])]));
 
-// UDP of 1,400 bytes with DF, over an underlay that fragments: its fragments come back in order, turned about, damaged and late, twice.
+// A packet of full size with DF, over an underlay that fragments: its fragments come back in order, turned about, damaged and late, twice.
 const FRAGMENTING = 0x3f;
-const datagram = hex('0200000000bb0200000000aa0800', '4500002000014000401160ba0a01000208080808cf84270f000c0e5877656972');
+const datagram = Buffer.concat([hex('0200000000bb0200000000aa0800', '4500002000014000401160ba0a01000208080808cf84270f000c0e5877656972'), Buffer.alloc(60, 'w')]);
 const long = Buffer.concat([Buffer.from([0, 1 | 0x40]), word(0x8000 | (2 << 11) | datagram.length), datagram]);
 for (const program of [0x00, 0x01, 0x10, 0x21, 0x31, 0x04]) {
   save('pipeline', Buffer.concat([Buffer.from([program, FRAGMENTING]), long, Buffer.from([3, 0, 3, 4]), long, Buffer.from([3, 32, 9, 1, 3, 32, 3, 40, 7]), long, Buffer.from([3, 32, 5, 200, 3, 2, 255, 255])]));
