@@ -53,7 +53,7 @@ chains:
 ${CHAINS.map(({ chain, encapsulation, over }) => `  ${chain}: {services: [pass-${over}, count-${over}], encapsulation: ${encapsulation}}`).join('\n')}
 policies:
 ${CHAINS.map(({ chain, last }) => `  - {name: ${chain}, match: {destination: [10.2.0.${last}, "fd02::${last}"]}, chain: ${chain}}`).join('\n')}
-workers: 2
+${/port: pcap/.test(underlay) ? '' : 'workers: 2'}
 flows: {max: 10000}
 control: {socket: ${lab.socket}}
 state_dir: ${join(lab.directory, 'state')}
@@ -123,6 +123,14 @@ await t.test('the next weir takes the rings over, and fragments with them', asyn
   t.teardown(() => second.stop());
   t.equal((await first.ended).code, 0);
   t.match(await ping('-c', '2', '-M', 'do', '-s', '1472', '10.2.0.2'), / 0% packet loss/, 'what the one before did not take from the kernel comes');
+});
+
+await t.test('on the pcap port, too', async (t) => {
+  const running = await weir('{interface: und0, fragment: true}\nport: pcap', ['--fresh-flows']);
+  t.teardown(() => running.stop());
+  await until('traffic', async () => (await ping('-c', '2', '10.2.0.2')).includes(' 0% packet loss'));
+  for (const { chain, last } of CHAINS.slice(1, 3)) t.match(await ping('-c', '2', '-M', 'do', '-s', '1472', `10.2.0.${last}`), / 0% packet loss/, chain);
+  t.equal((await running.stop()).code, 0);
 });
 
 await t.test('without the option its sender is told, as ever', async (t) => {
