@@ -64,6 +64,7 @@ interface Stats extends Accounts {
   readonly fragments: { readonly datagramsSent: number; readonly sent: number; readonly received: number; readonly datagramsReceived: number };
 }
 const stats = (): Promise<Stats> => lab.ask<Stats>('stats');
+/** With one packet it waits for the answer; with more, twice the longest time that an answer took. */
 const ping = async (...how: string[]): Promise<string> => {
   const { stdout, stderr } = await lab.exec('wl', 'ping', '-W', '5', '-i', '0.2', ...how);
   return stdout + stderr;
@@ -81,10 +82,10 @@ await t.test('packets of full size through both instances, in outer fragments', 
   const before = await stats();
   const seen = await Promise.all(['fw1', 'ids1'].map((host) => lab.capture(host, 'eth0', `udp port 4790 or udp port 6081 or ${FRAGMENTS}`)));
   await Promise.all(CHAINS.map(async ({ chain, last }) => {
-    t.match(await ping('-c', '2', '-M', 'do', '-s', '1472', `10.2.0.${last}`), / 0% packet loss/, `${chain}: ping -s 1472 -M do`);
-    t.match(await ping('-c', '2', '-M', 'do', '-s', '1452', `fd02::${last}`), / 0% packet loss/, `${chain}: ping -s 1452 -M do over IPv6`);
-    t.match(await ping('-c', '2', '-s', '4000', `fd02::${last}`), / 0% packet loss/, `${chain}: IPv6 fragments of full size`);
-    t.match(await ping('-c', '2', '-M', 'dont', '-s', '1472', `10.2.0.${last}`), / 0% packet loss/, `${chain}: what may be fragmented inside`);
+    t.match(await ping('-c', '1', '-M', 'do', '-s', '1472', `10.2.0.${last}`), / 0% packet loss/, `${chain}: ping -s 1472 -M do`);
+    t.match(await ping('-c', '1', '-M', 'do', '-s', '1452', `fd02::${last}`), / 0% packet loss/, `${chain}: ping -s 1452 -M do over IPv6`);
+    t.match(await ping('-c', '1', '-s', '4000', `fd02::${last}`), / 0% packet loss/, `${chain}: IPv6 fragments of full size`);
+    t.match(await ping('-c', '1', '-M', 'dont', '-s', '1472', `10.2.0.${last}`), / 0% packet loss/, `${chain}: what may be fragmented inside`);
     t.equal((await fetched(`10.2.0.${last}`, 1472)).sha256, sha256, `${chain}: datagrams with DF are what was sent`);
     t.equal((await fetched(`fd02::${last}`, 1452)).sha256, sha256, `${chain}: datagrams over IPv6 are what was sent`);
   }));
@@ -106,13 +107,13 @@ await t.test('packets of full size through both instances, in outer fragments', 
     for (const { chain, encapsulation, over, last } of CHAINS) {
       const whole = rows.filter((row) => row[over === 4 ? 'ip.dst' : 'ipv6.dst'][0] === (over === 4 ? `10.20.0.${i === 0 ? 11 : 21}` : `fd20::${i === 0 ? 11 : 21}`) && row[over === 4 ? 'ip.reassembled.length' : 'ipv6.reassembled.length'][0] !== '' && row['frame.protocols'][0]?.includes(encapsulation === 'nsh' ? ':nsh:' : ':geneve:'));
       const echoes = whole.filter((row) => row['icmp.type'][0] === '8' && row['ip.dst'].at(-1) === `10.2.0.${last}`);
-      t.equal(echoes.length, 2, `${host}, ${chain}: whole echoes in fragments`);
+      t.equal(echoes.length, 1, `${host}, ${chain}: whole echoes in fragments`);
       t.ok(echoes.every((row) => row['icmp.checksum.status'][0] === '1' && row['udp.checksum'][0] !== '0x0000'), `${host}, ${chain}: what is in them is right, and under a checksum`);
       const six = whole.filter((row) => row['udp.srcport'].at(-1) === PORT && row['ipv6.src'].at(-1) === `fd02::${last}`);
       t.ok(six.length >= content.length / 1452, `${host}, ${chain}: datagrams over IPv6 in fragments`);
     }
     const inside = rows.filter((row) => row['ip.dst'].at(-1) === '10.2.0.2' && row['ip.flags.mf'].at(-1) !== '0' && row['ip.reassembled.length'][0] === '' && row['frame.protocols'][0]?.includes(':nsh:'));
-    t.ok(inside.length >= 2, `${host}: IPv4 that may be fragmented is so inside`);
+    t.ok(inside.length >= 1, `${host}: IPv4 that may be fragmented is so inside`);
   }));
   t.equal((await running.stop()).code, 0);
 });
@@ -122,14 +123,15 @@ await t.test('the next weir takes the rings over, and fragments with them', asyn
   const second = await weir('{interface: und0, fragment: true}', ['--takeover']);
   t.teardown(() => second.stop());
   t.equal((await first.ended).code, 0);
-  t.match(await ping('-c', '2', '-M', 'do', '-s', '1472', '10.2.0.2'), / 0% packet loss/, 'what the one before did not take from the kernel comes');
+  t.match(await ping('-c', '1', '-M', 'do', '-s', '1472', '10.2.0.2'), / 0% packet loss/, 'what the one before did not take from the kernel comes');
 });
 
 await t.test('on the pcap port, too', async (t) => {
   const running = await weir('{interface: und0, fragment: true}\nport: pcap', ['--fresh-flows']);
   t.teardown(() => running.stop());
-  await until('traffic', async () => (await ping('-c', '2', '10.2.0.2')).includes(' 0% packet loss'));
-  for (const { chain, last } of CHAINS.slice(1, 3)) t.match(await ping('-c', '2', '-M', 'do', '-s', '1472', `10.2.0.${last}`), / 0% packet loss/, chain);
+  // The first frame of each interface is lost there (docs/status.md).
+  await until('traffic', async () => (await ping('-c', '2', '-W', '1', '10.2.0.2')).includes(' 0% packet loss'));
+  for (const { chain, last } of CHAINS.slice(1, 3)) t.match(await ping('-c', '1', '-M', 'do', '-s', '1472', `10.2.0.${last}`), / 0% packet loss/, chain);
   t.equal((await running.stop()).code, 0);
 });
 
