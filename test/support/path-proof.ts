@@ -92,6 +92,7 @@ export class PathProof {
     const tally = { packets: 0, incomplete: 0, unseen: 0, wrong: 0 };
     const orders = new Map<string, number>();
     const paths = new Set<number>();
+    /** Of a stream's path and a service: the row of a packet there. */
     const instanceOf = new Map<string, number>();
     const violation = (text: string): void => void (++tally.wrong <= MOST_SAID && said.push(text));
     for (let from = 0, to = 0; from < order.length; from = to) {
@@ -134,8 +135,8 @@ export class PathProof {
       at[step] = (at[step] ?? 0) + 1;
       const key = `${this.#stream[row]} ${path.id} ${service}`;
       const before = instanceOf.get(key);
-      if (before === undefined) instanceOf.set(key, host);
-      else if (before !== host) return violation(`a stream met ${this.#hosts[before]?.name} and ${this.#hosts[host]?.name} on one path: ${way()}`);
+      if (before === undefined) instanceOf.set(key, row);
+      else if (this.#host[before] !== host) return violation(`a stream met ${this.#hosts[this.#host[before] ?? 0]?.name} (at ${this.#timeUs[before]} µs) and ${this.#hosts[host]?.name} on one path: ${way()}`);
     }
     const twins = this.#unnumbered[rows[0] ?? 0] === true;
     if (at.some((times, step) => times > (twins ? (at[step - 1] ?? times) : 1))) return violation(`doubled: ${way()}`);

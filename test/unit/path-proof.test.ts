@@ -88,7 +88,7 @@ const WRONG: readonly (readonly [claim: string, visits: readonly Visit[], said: 
   ['forward where it should go backwards', [{ at: 'fw-1', us: 10, spi: 3, hop: 0 }], /^fw-1 performs firewall, and hop 1 of \[ids, firewall\] is not that/],
   ['the second before the first', [{ at: 'fw-1', us: 30, spi: 2, hop: 0 }, { at: 'ids-1', us: 20, spi: 2, hop: 1 }], /^out of order/],
   ['a path that nobody knows', [{ at: 'fw-1', us: 10, spi: 18, hop: 0 }], /^nobody told of SPI 18/],
-  ['a stream that changes its instance', [...forward, { at: 'fw-2', us: 30, spi: 2, hop: 0, packet: 2 }, { at: 'ids-1', us: 40, spi: 2, hop: 1, packet: 2 }], /^a stream met fw-[12] and fw-[12] on one path/],
+  ['a stream that changes its instance', [...forward, { at: 'fw-2', us: 30, spi: 2, hop: 0, packet: 2 }, { at: 'ids-1', us: 40, spi: 2, hop: 1, packet: 2 }], /^a stream met fw-[12] \(at [13]0 µs\) and fw-[12] on one path/],
 ];
 for (const [claim, visits, said] of WRONG) {
   t.test(`found: ${claim}`, async (t) => {
