@@ -25,17 +25,15 @@ Tuple opening_tuple(const Flow& flow) {
   return t;
 }
 
-// Pins that a stream may have, its former ones included, while it goes from one of these paths to the other. Those past the inline
-// ones are there only if the program has a path that needs them.
-uint32_t places(const Path& from, const Path& to) {
-  return std::max(from.hops(), to.hops()) > Route::kInlinePins ? kMaxHops : Route::kInlinePins;
-}
-
 }  // namespace
 
+uint32_t StreamTable::places(const Path* from, const Path* to) {
+  return std::max(from ? from->hops() : 0, to ? to->hops() : 0) > Route::kInlinePins ? kMaxHops : Route::kInlinePins;
+}
+
 // The instance of this service that the stream has or had, or none.
-uint16_t StreamTable::known_pin(const Flow* flow, const Route& route, const Path& from, const Path& to, uint16_t service) const {
-  for (uint32_t i = 0; i < places(from, to); i++) {
+uint16_t StreamTable::known_pin(const Flow* flow, const Route& route, uint32_t places, uint16_t service) const {
+  for (uint32_t i = 0; i < places; i++) {
     const uint16_t pin = table_.pin(flow, route, i);
     const Instance* instance = pin == kNoInstance ? nullptr : program_->instance(pin);
     if (instance && instance->service == service) return pin;
@@ -44,26 +42,27 @@ uint16_t StreamTable::known_pin(const Flow* flow, const Route& route, const Path
 }
 
 // What the stream has and had of services that are not on `to`, latest first.
-StreamTable::FormerPins StreamTable::pins_not_on(const Flow* flow, const Route& route, const Path& from, const Path& to) const {
+StreamTable::FormerPins StreamTable::pins_not_on(const Flow* flow, const Route& route, uint32_t places, const Path* to) const {
   FormerPins former;
-  for (uint32_t i = 0; i < places(from, to); i++) {
+  for (uint32_t i = 0; i < places; i++) {
     const uint16_t pin = table_.pin(flow, route, i);
     const Instance* instance = pin == kNoInstance ? nullptr : program_->instance(pin);
-    if (instance && to.position_of(instance->service) < 0) former.pins[former.count++] = pin;
+    if (instance && (!to || to->position_of(instance->service) < 0)) former.pins[former.count++] = pin;
   }
   return former;
 }
 
-void StreamTable::set_former(Flow* flow, Route& route, const Path& from, const Path& to, const FormerPins& former) {
-  for (uint32_t i = route.hops, next = 0; i < places(from, to); i++) table_.set_pin(flow, route, i, next < former.count ? former.pins[next++] : kNoInstance);
+void StreamTable::set_former(Flow* flow, Route& route, uint32_t places, const FormerPins& former) {
+  for (uint32_t i = route.hops, next = 0; i < places; i++) table_.set_pin(flow, route, i, next < former.count ? former.pins[next++] : kNoInstance);
 }
 
 void StreamTable::follow(Flow* flow, const Path& from, const Path& to) {
+  const uint32_t all = places(&from, &to);
   table_.change_route(flow, [&](Route& r) {
-    const FormerPins former = pins_not_on(flow, r, from, to);
+    const FormerPins former = pins_not_on(flow, r, all, &to);
     uint16_t pins[kMaxHops];
     for (uint32_t i = 0; i < to.hops(); i++) {
-      const uint16_t known = to.has_members() ? kNoInstance : known_pin(flow, r, from, to, to.services[i]);
+      const uint16_t known = to.has_members() ? kNoInstance : known_pin(flow, r, all, to.services[i]);
       pins[i] = known != kNoInstance ? known : pick(flow, to, i);
     }
     for (uint32_t i = 0; i < r.hops; i++) set_pin(flow, r, i, kNoInstance);
@@ -71,7 +70,7 @@ void StreamTable::follow(Flow* flow, const Path& from, const Path& to) {
     r.hops = uint8_t(to.hops());
     r.path = to.id;
     r.decided_by = program_.sequence();
-    set_former(flow, r, from, to, former);
+    set_former(flow, r, all, former);
   });
   counters_.path_streams[from.id]--;
   counters_.path_streams[to.id]++;
@@ -98,16 +97,17 @@ Flow* StreamTable::decide_again(Flow* flow, uint64_t hash) {
     return flow;
   }
   const Route before = table_.route(flow);
-  FormerPins former;
+  const uint32_t all = places(from, path);
   uint16_t chosen[kMaxHops];
-  for (uint32_t i = 0; path && i < path->hops(); i++) {  // instances of services that both have stay
-    const uint16_t known = from && !path->has_members() ? known_pin(flow, before, *from, *path, path->services[i]) : kNoInstance;
+  for (uint32_t i = 0; path && i < path->hops(); i++) {  // instances that it has or had stay
+    const uint16_t known = path->has_members() ? kNoInstance : known_pin(flow, before, all, path->services[i]);
     chosen[i] = known != kNoInstance ? known : pick(flow, *path, i);
   }
-  if (from && path) former = pins_not_on(flow, before, *from, *path);
+  // Also where no service is left: packets of the stream are at instances still, and the next change may bring it back.
+  const FormerPins former = pins_not_on(flow, before, all, path);
   Flow* next = enter(tuple, flow->key, hash, shared_load(flow->last_seen_ns), decision, path, chosen);
   if (!next) return flow;  // no entry to give: at its next packet, then
-  if (from && path) table_.change_route(next, [&](Route& r) { set_former(next, r, *from, *path, former); });
+  table_.change_route(next, [&](Route& r) { set_former(next, r, all, former); });
   next->tcp = shared_load(flow->tcp);
   next->packets = shared_load(flow->packets);
   next->bytes = shared_load(flow->bytes);

@@ -238,8 +238,7 @@ StreamTable::Stop StreamTable::next_stop(Flow* flow, const Route& route, const P
     // otherwise the one that it had there before it moved.
     const int position = own == &path ? int(here) : own ? own->position_of(service_id) : -1;
     const uint16_t pinned = position >= 0 ? position < route.hops ? table_.pin(flow, route, uint32_t(position)) : kNoInstance
-                            : own         ? known_pin(flow, route, path, *own, service_id)
-                                          : kNoInstance;
+                                          : known_pin(flow, route, places(&path, own), service_id);
     const Instance* instance = pinned == kNoInstance ? nullptr : program_->instance(pinned);
     const bool final = !answer && path.ends_at(step);
     const Path& by = position >= 0 ? *own : path;

@@ -91,9 +91,12 @@ class StreamTable {
   };
   void follow(Flow* flow, const Path& from, const Path& to);
   Flow* decide_again(Flow* flow, uint64_t hash);
-  uint16_t known_pin(const Flow* flow, const Route& route, const Path& from, const Path& to, uint16_t service) const;
-  FormerPins pins_not_on(const Flow* flow, const Route& route, const Path& from, const Path& to) const;
-  void set_former(Flow* flow, Route& route, const Path& from, const Path& to, const FormerPins& former);
+  // How many pins a stream may have, its former ones included, that goes from one of these paths (null: none) to the other. Those past
+  // the inline ones are there only if the program has a path that needs them.
+  static uint32_t places(const Path* from, const Path* to);
+  uint16_t known_pin(const Flow* flow, const Route& route, uint32_t places, uint16_t service) const;
+  FormerPins pins_not_on(const Flow* flow, const Route& route, uint32_t places, const Path* to) const;
+  void set_former(Flow* flow, Route& route, uint32_t places, const FormerPins& former);
   uint16_t repin(Flow* flow, const Path& own, uint32_t position, uint16_t refused);
 
   FlowTable& table_;

@@ -88,3 +88,50 @@ TEST_CASE("so it does when the stream's policy was changed with `existing: move`
     CHECK(met(process(engine, 0, back.bytes)) == instances[4]);
   }
 }
+
+TEST_CASE("so it does when a change of policies lets its stream pass no service at all, and when another change brings the stream back") {
+  for (const uint16_t hops : {2, 6}) {
+    for (uint16_t port = 1000; port < 1020; port++) {
+      // `passes`: what decides the stream is policy 1, which lets it pass; else policy 0, with the chain.
+      auto with = [&](bool passes, uint16_t shunned, uint32_t moves) {
+        auto p = program(Encapsulation::nsh);
+        p->services.clear();
+        p->instances.clear();
+        std::vector<uint16_t> services;
+        for (uint16_t i = 0; i < 2 * hops; i++) {
+          if (i % 2 == 0) {
+            p->services.push_back({.id = uint16_t(i / 2)});
+            services.push_back(uint16_t(i / 2));
+          }
+          p->instances.push_back({.id = i, .service = uint16_t(i / 2), .address = ip(10, 20, 0, uint8_t(11 + i)), .mac = {{2, 0, 0, 0, 0, uint8_t(11 + i)}},
+                                  .resolved = true, .weight = uint16_t(i == shunned ? 1 : 60000), .seed = {i, uint32_t(i * 77)}});
+        }
+        p->paths = {{.id = 1, .chain = 0, .services = services}};
+        p->chains = {{0, 1}};
+        p->rules = {{.action = passes ? Action::pass : Action::chain, .chain = 0, .policy = passes ? 1u : 0u}};
+        if (moves) p->moves = {{passes ? 1u : 0u, moves}};
+        REQUIRE(p->check() == "");
+        return p;
+      };
+      Engine engine({1000});
+      engine.install(with(false, kNoInstance, 0));
+      const Bytes packet = test::packet(kIpTcp, 0x010002, port, Tcp::kSyn);
+      const std::vector<CollectedFrame> first = process(engine, 1, packet);
+      std::vector<CollectedFrame> at = first;
+      CollectedFrame back;
+      for (uint16_t i = 1; i < hops; i++) {
+        back = turned(at.at(0));
+        at = process(engine, 0, back.bytes);
+      }
+      const uint16_t last = met(at);
+      engine.install(with(true, last, 1));
+      CHECK(process(engine, 1, packet).at(0).port == 2);  // the stream passes now
+      CHECK(met(process(engine, 0, back.bytes)) == last);
+      engine.install(with(false, met(first), 2));
+      at = process(engine, 1, packet);
+      CHECK(met(at) == met(first));
+      for (uint16_t i = 1; i < hops; i++) at = process(engine, 0, turned(at.at(0)).bytes);
+      CHECK(met(at) == last);
+    }
+  }
+}
