@@ -64,6 +64,7 @@ class Judge {
 
     // Of packets under way, which a restart or a takeover has cut off anyhow.
     if (flow.hops < Route::kInlinePins) flow.pins |= ~uint64_t(0) << 16 * flow.hops;
+    for (uint32_t i = std::max<uint32_t>(flow.hops, Route::kInlinePins); far_ && i < kMaxHops; i++) far_pins[i - Route::kInlinePins] = 0;
     bool lost = false;
     for (uint32_t i = 0; i < flow.hops; i++) {
       if (pins[i] == kNoInstance) continue;

@@ -1,5 +1,6 @@
 #include "engine/flow_table.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -14,7 +15,8 @@ FlowTable::FlowTable(uint32_t capacity, bool touched, FlowFile* file)
       newcomers_(capacity),
       index_(mask_ + 1, touched),
       entries_(file ? BigArray<Flow>(file->rows().entries) : BigArray<Flow>(flow_rows(capacity), touched)),
-      far_pins_(file ? BigArray<uint16_t>(file->rows().far_pins) : BigArray<uint16_t>(flow_rows(capacity) * kFarPins)) {}
+      far_pins_(file ? BigArray<uint16_t>(file->rows().far_pins) : BigArray<uint16_t>(flow_rows(capacity) * kFarPins)),
+      has_far_pins_(file && file->far_reserved(false)) {}
 
 Flow* FlowTable::find(const FlowKey& key, uint64_t hash) {
   const uint32_t code = uint32_t(hash);
@@ -76,6 +78,7 @@ Flow* FlowTable::allocate(const FlowKey& key, uint64_t hash, uint64_t now_ns) {
   flow->tcp = TcpState::none;
   flow->hops = 0;
   flow->pins = ~uint64_t(0);
+  if (has_far_pins_) std::fill_n(&far_pin(n, Route::kInlinePins), kFarPins, uint16_t(0));
   flow->path = flow->decided_by = 0;
   flow->packets = flow->bytes = 0;
   flow->tags = 0;
@@ -171,6 +174,7 @@ uint16_t FlowTable::pin(const Flow* flow, const Route& route, uint32_t position)
 
 void FlowTable::set_pin(Flow* flow, Route& route, uint32_t position, uint16_t instance) {
   if (position < Route::kInlinePins) return route.set_pin(position, instance);
+  has_far_pins_ = true;
   shared_store(far_pin(number(flow), position), uint16_t(instance + 1));
 }
 

@@ -120,6 +120,7 @@ class FlowTable {
   BigArray<uint64_t> index_;
   BigArray<Flow> entries_;
   BigArray<uint16_t> far_pins_;  // instance id plus one, so that untouched memory reads as "none"
+  bool has_far_pins_;  // some row has them, or had: memory that no long chain needs stays untouched
 };
 
 }  // namespace weir

@@ -135,3 +135,38 @@ TEST_CASE("so it does when a change of policies lets its stream pass no service 
     }
   }
 }
+
+TEST_CASE("what a stream before it had in the same row of the table is no instance of its own") {
+  // `wide`: new streams go along six services, else along the last; the instance `shunned` is all but never chosen.
+  auto with = [](bool wide, uint16_t shunned, uint32_t moves) {
+    auto p = program(Encapsulation::nsh);
+    p->services.clear();
+    p->instances.clear();
+    for (uint16_t i = 0; i < 12; i++) {
+      if (i % 2 == 0) p->services.push_back({.id = uint16_t(i / 2)});
+      p->instances.push_back({.id = i, .service = uint16_t(i / 2), .address = ip(10, 20, 0, uint8_t(11 + i)), .mac = {{2, 0, 0, 0, 0, uint8_t(11 + i)}},
+                              .resolved = true, .weight = uint16_t(i == shunned ? 1 : 60000), .seed = {i, uint32_t(i * 77)}});
+    }
+    p->paths = {{.id = 1, .chain = 0, .services = {0, 1, 2, 3, 4, 5}}, {.id = 2, .chain = 1, .services = {0}}};
+    p->chains = {{0, 1}, {1, 2}};
+    p->rules = {{.action = Action::chain, .chain = wide ? 0u : 1u, .policy = wide ? 0u : 1u}};
+    if (moves) p->moves = {{0, moves}};
+    REQUIRE(p->check() == "");
+    return p;
+  };
+  auto fifth = [](Engine& engine, const Bytes& packet) {
+    std::vector<CollectedFrame> at = process(engine, 1, packet);
+    for (int i = 0; i < 4; i++) at = process(engine, 0, turned(at.at(0)).bytes);
+    return met(at);
+  };
+  for (uint16_t port = 1000; port < 1020; port++) {
+    Engine engine({1});  // one row, and some to spare
+    engine.install(with(true, 9, 0));
+    for (uint16_t before = 0; before < 200; before++) CHECK(fifth(engine, test::packet(kIpTcp, 0x010003, uint16_t(2000 + before), Tcp::kSyn)) == 8);
+    engine.install(with(false, 8, 0));
+    const Bytes packet = test::packet(kIpTcp, 0x010002, port, Tcp::kSyn);
+    CHECK(process(engine, 1, packet).size() == 1);
+    engine.install(with(true, 8, 2));
+    CHECK(fifth(engine, packet) == 9);
+  }
+}

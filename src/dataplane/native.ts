@@ -51,7 +51,7 @@ export interface NativeAddon {
   interfaceOffloads(name: string): InterfaceOffloads | null;
   /** Sends one message to the service manager (sd_notify(3)); `socket` as in $NOTIFY_SOCKET. Null, or why it could not. */
   notify(socket: string, message: string): string | null;
-  /** SipHash-2-4 over the canonical tuple (FORMATS); unsigned 32 bit. */
+  /** SipHash-2-4 over the canonical tuple (docs/wire.md); unsigned 32 bit. */
   affinityCode(key: Uint8Array, tenant: number, protocol: number, source: string, sourcePort: number, destination: string, destinationPort: number, affinity: Affinity): number;
 }
 

@@ -1,7 +1,8 @@
 /**
  * Proves from captures at the instances that every packet belongs wholly to one version of one chain: it visited all services of that
- * path, in order (answers backwards), none twice, none of another path; and that a stream on one path always met the same instance of
- * a service. Takes from weir only which services an SPI stands for. Holds millions of packets: rows of numbers, no objects.
+ * path, in order (answers backwards), none twice, none of another path; and that a connection on one path always met the same instance
+ * of a service (a port that is used again is another one, and weights may have changed since). Takes from weir only which services an
+ * SPI stands for. Holds millions of packets: rows of numbers, no objects.
  */
 import { stamped } from './stamped-capture.js';
 
@@ -51,6 +52,12 @@ function streamOf(ip: Buffer): number {
   return hash(Buffer.concat(ends.sort((a, b) => a.compare(b))), 0, 12, ip[9] ?? 0);
 }
 
+/** A TCP segment that opens a connection: its sequence number; else null. */
+function opens(ip: Buffer): number | null {
+  const header = ((ip[0] ?? 0) & 15) * 4;
+  return ip[9] === 6 && ip.length >= header + 14 && ((ip[header + 13] ?? 0) & 0x12) === 0x02 ? ip.readUInt32BE(header + 4) : null;
+}
+
 export class PathProof {
   readonly #identity: number[] = [];
   readonly #stream: number[] = [];
@@ -63,6 +70,8 @@ export class PathProof {
    * ACKs of a closed connection. Within a millisecond, by TCP's time stamp, one is like the next.
    */
   readonly #unnumbered: boolean[] = [];
+  /** Of each stream: by the sequence number that a connection begins with, when it was seen first. */
+  readonly #opened = new Map<number, Map<number, number>>();
   readonly #hosts: { readonly name: string; readonly service: string; readonly dropped: number }[] = [];
 
   /** What arrived at one instance. IPv4 only: its identification tells a packet from its retransmission. Returns how many datagrams. */
@@ -71,14 +80,28 @@ export class PathProof {
     const before = this.#identity.length;
     for (const { to, timeUs, spi, si, ip } of stamped(file)) {
       if (to !== host.address || (ip[0] ?? 0) >> 4 !== 4) continue;
+      const stream = streamOf(ip);
+      const first = opens(ip);
+      if (first !== null) this.#open(stream, first, timeUs);
       this.#identity.push(hash(ip, 0, Math.min(ip.length, IDENTITY_BYTES), ip.readUInt16BE(2)));
-      this.#stream.push(streamOf(ip));
+      this.#stream.push(stream);
       this.#timeUs.push(timeUs);
       this.#place.push(spi * 256 + si);
       this.#host.push(number);
       this.#unnumbered.push(ip.readUInt16BE(4) === 0);
     }
     return this.#identity.length - before;
+  }
+
+  #open(stream: number, sequence: number, timeUs: number): void {
+    const all = this.#opened.get(stream) ?? new Map<number, number>();
+    this.#opened.set(stream, all);
+    all.set(sequence, Math.min(timeUs, all.get(sequence) ?? Infinity));
+  }
+
+  /** Which of the stream's connections a packet is of that was seen then. */
+  #connection(stream: number, timeUs: number): number {
+    return [...(this.#opened.get(stream)?.values() ?? [])].filter((openedUs) => openedUs <= timeUs).length;
   }
 
   /**
@@ -98,7 +121,10 @@ export class PathProof {
     for (let from = 0, to = 0; from < order.length; from = to) {
       while (to < order.length && identity[order[to] ?? 0] === identity[order[from] ?? 0]) to++;
       const rows = [...order.subarray(from, to)];
-      this.#judgePacket(rows, known, crossing, { violation, tally, orders, paths, instanceOf });
+      const judged = { violation, tally, orders, paths, instanceOf };
+      // Of those without a number of their own there may be several, one after the other, between which the stream was moved.
+      const spiOf = (row: number): number | null => (this.#unnumbered[row] === true ? Math.floor((this.#place[row] ?? 0) / 256) : null);
+      for (const spi of new Set(rows.map(spiOf))) this.#judgePacket(rows.filter((row) => spiOf(row) === spi), known, crossing, judged);
     }
     return { packets: tally.packets, arrivals: order.length, streams: new Set(this.#stream).size, paths: paths.size, incomplete: tally.incomplete, unseen: tally.unseen, orders, violations: said, violationCount: tally.wrong };
   }
@@ -129,11 +155,13 @@ export class PathProof {
     if (path === undefined) return violation(`nobody told of SPI ${spi}: ${way()}`);
     const services = spi % 2 === 0 ? path.services : path.services.toReversed();
     const at: number[] = Array.from({ length: services.length }, () => 0);
+    const stream = this.#stream[rows[0] ?? 0] ?? 0;
+    const connection = this.#connection(stream, seen[0]?.timeUs ?? 0);
     for (const { row, step, host } of seen) {
       const service = this.#hosts[host]?.service ?? '';
       if (services[step] !== service) return violation(`${this.#hosts[host]?.name} performs ${service}, and hop ${step + 1} of [${services.join(', ')}] is not that: ${way()}`);
       at[step] = (at[step] ?? 0) + 1;
-      const key = `${this.#stream[row]} ${path.id} ${service}`;
+      const key = `${stream} ${connection} ${path.id} ${service}`;
       const before = instanceOf.get(key);
       if (before === undefined) instanceOf.set(key, row);
       else if (this.#host[before] !== host) return violation(`a stream met ${this.#hosts[this.#host[before] ?? 0]?.name} (at ${this.#timeUs[before]} µs) and ${this.#hosts[host]?.name} on one path: ${way()}`);

@@ -30,16 +30,20 @@ interface Visit {
   /** IPv4 identification: which packet. */
   readonly packet?: number;
   readonly port?: number;
+  /** It opens a connection, with this sequence number. */
+  readonly opens?: number;
 }
 
-/** A stamped TCP segment as FORMATS' layout has it: outer Ethernet, IPv4, UDP 4790, VXLAN-GPE, NSH MD2, Ethernet, IPv4, TCP. */
-function frame({ at, spi, hop, packet = 1, port = 40_000 }: Visit): Buffer {
+/** A stamped TCP segment as docs/wire.md has it: outer Ethernet, IPv4, UDP 4790, VXLAN-GPE, NSH MD2, Ethernet, IPv4, TCP. */
+function frame({ at, spi, hop, packet = 1, port = 40_000, opens }: Visit): Buffer {
   const inner = Buffer.alloc(14 + 20 + 20);
   inner.writeUInt16BE(0x0800, 12);
   inner.set([0x45, 0, 0, 40, packet >> 8, packet & 255, 0x40, 0, 64, 6, 0, 0, 10, 1, 0, 2, 10, 2, 0, 2], 14);
   inner.writeUInt16BE(port, 34);
   inner.writeUInt16BE(80, 36);
+  inner.writeUInt32BE(opens ?? 0, 38);
   inner.writeUInt8(0x50, 46);
+  inner.writeUInt8(opens === undefined ? 0x10 : 0x02, 47);
   const stamp = Buffer.from([0x0c, 0, 0, 4, 0, 0, 0, 0, 0x0f, 0xc4, 2, 3, 0, spi >> 8, spi & 255, 255 - hop, 0, 0, 8, 4, 1, 2, 3, 4]);
   const payload = Buffer.concat([stamp, inner]);
   const outer = Buffer.alloc(42);
@@ -96,6 +100,23 @@ for (const [claim, visits, said] of WRONG) {
     t.equal(judge(visits).violationCount, 1);
   });
 }
+
+t.test('a port that is used again is another connection; a SYN that is sent again is not', async (t) => {
+  const first: readonly Visit[] = [{ at: 'fw-1', us: 10, spi: 2, hop: 0, opens: 1000 }, { at: 'ids-1', us: 20, spi: 2, hop: 1, opens: 1000 }];
+  const second = (opens: number): readonly Visit[] => [{ at: 'fw-2', us: 30, spi: 2, hop: 0, packet: 2, opens }, { at: 'ids-1', us: 40, spi: 2, hop: 1, packet: 2, opens }];
+  const rest = (at: Name): readonly Visit[] => [{ at, us: 50, spi: 2, hop: 0, packet: 3 }, { at: 'ids-1', us: 60, spi: 2, hop: 1, packet: 3 }];
+  t.match(judge([...first, ...second(2000), ...rest('fw-2')]), { packets: 3, violationCount: 0 });
+  t.equal(judge([...first, ...second(2000), ...rest('fw-1')]).violationCount, 1);
+  t.equal(judge([...first, ...second(1000)]).violationCount, 1);
+});
+
+t.test('segments that the kernel does not number, alike within a millisecond, may be of two paths; each has to be whole', async (t) => {
+  const ends = (rest: readonly Visit[]): readonly Visit[] => rest.map((visit) => ({ ...visit, packet: 0 }));
+  const moved: readonly Visit[] = [{ at: 'fw-1', us: 30, spi: 4, hop: 0 }, { at: 'add-1', us: 40, spi: 4, hop: 1 }, { at: 'ids-1', us: 50, spi: 4, hop: 2 }];
+  t.match(judge(ends([...forward, ...moved])), { packets: 2, violationCount: 0 });
+  t.match(judge(ends([...forward, ...moved.slice(1)])), { violations: [/^doubled: add-1/] });
+  t.match(judge([...forward, ...moved]), { violations: [/^a packet of two path versions/] });
+});
 
 t.test('what a capture lost is not held against weir', async (t) => {
   const skipped: readonly Visit[] = [{ at: 'fw-1', us: 10, spi: 4, hop: 0 }, { at: 'ids-1', us: 20, spi: 4, hop: 2 }];
