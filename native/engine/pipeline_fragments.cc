@@ -4,7 +4,8 @@
 
 namespace weir {
 
-// Puts a stamp before each datagram. Those that are longer with it than `most` bytes leave in fragments.
+// Puts a stamp before each datagram. Those that are longer with it than `most` bytes leave in fragments. Not one with the Stamper of
+// pipeline_capture.cc: every packet paid some 20 instructions for that.
 class Pipeline::WholeStamper final : public SegmentReceiver {
  public:
   WholeStamper(Pipeline& pipeline, Sink& sink, const Tunnel& tunnel, DatagramBatch::Visit visit, const Stamp& stamp, uint8_t inner_version, uint32_t most)

@@ -1,6 +1,8 @@
 // Streams that are moved to another path while packets of theirs are on the way on the old one.
 #include <doctest/doctest.h>
 
+#include <numeric>
+
 #include "frames.h"
 
 using namespace weir;
@@ -26,6 +28,17 @@ std::shared_ptr<Program> moved(std::vector<std::vector<uint16_t>> paths, uint16_
   const std::string error = p->check();
   REQUIRE(error.empty());
   return p;
+}
+
+// Services 0, 1 … with two instances each, 2i and 2i + 1. New streams all but never choose `shunned`.
+void set_services(Program& p, uint16_t services, uint16_t shunned) {
+  p.services.clear();
+  p.instances.clear();
+  for (uint16_t i = 0; i < 2 * services; i++) {
+    if (i % 2 == 0) p.services.push_back({.id = uint16_t(i / 2)});
+    p.instances.push_back({.id = i, .service = uint16_t(i / 2), .address = ip(10, 20, 0, uint8_t(11 + i)), .mac = {{2, 0, 0, 0, 0, uint8_t(11 + i)}},
+                           .resolved = true, .weight = uint16_t(i == shunned ? 1 : 60000), .seed = {i, uint32_t(i * 77)}});
+  }
 }
 
 }  // namespace
@@ -58,13 +71,7 @@ TEST_CASE("so it does when the stream's policy was changed with `existing: move`
   for (uint16_t port = 1000; port < 1020; port++) {
     auto wide = [](uint32_t chain, uint16_t shunned) {
       auto p = program(Encapsulation::nsh);
-      p->services.clear();
-      p->instances.clear();
-      for (uint16_t i = 0; i < 12; i++) {
-        if (i % 2 == 0) p->services.push_back({.id = uint16_t(i / 2)});
-        p->instances.push_back({.id = i, .service = uint16_t(i / 2), .address = ip(10, 20, 0, uint8_t(11 + i)), .mac = {{2, 0, 0, 0, 0, uint8_t(11 + i)}},
-                                .resolved = true, .weight = uint16_t(i == shunned ? 1 : 60000), .seed = {i, uint32_t(i * 77)}});
-      }
+      set_services(*p, 6, shunned);
       p->paths = {{.id = 1, .chain = 0, .services = {0, 1, 2, 3, 4, 5}}, {.id = 2, .chain = 1, .services = {5}}};
       p->chains = {{0, 1}, {1, 2}};
       p->rules = {{.action = Action::chain, .chain = chain, .policy = chain}};
@@ -95,17 +102,9 @@ TEST_CASE("so it does when a change of policies lets its stream pass no service 
       // `passes`: what decides the stream is policy 1, which lets it pass; else policy 0, with the chain.
       auto with = [&](bool passes, uint16_t shunned, uint32_t moves) {
         auto p = program(Encapsulation::nsh);
-        p->services.clear();
-        p->instances.clear();
-        std::vector<uint16_t> services;
-        for (uint16_t i = 0; i < 2 * hops; i++) {
-          if (i % 2 == 0) {
-            p->services.push_back({.id = uint16_t(i / 2)});
-            services.push_back(uint16_t(i / 2));
-          }
-          p->instances.push_back({.id = i, .service = uint16_t(i / 2), .address = ip(10, 20, 0, uint8_t(11 + i)), .mac = {{2, 0, 0, 0, 0, uint8_t(11 + i)}},
-                                  .resolved = true, .weight = uint16_t(i == shunned ? 1 : 60000), .seed = {i, uint32_t(i * 77)}});
-        }
+        set_services(*p, hops, shunned);
+        std::vector<uint16_t> services(hops);
+        std::iota(services.begin(), services.end(), uint16_t(0));
         p->paths = {{.id = 1, .chain = 0, .services = services}};
         p->chains = {{0, 1}};
         p->rules = {{.action = passes ? Action::pass : Action::chain, .chain = 0, .policy = passes ? 1u : 0u}};
@@ -140,13 +139,7 @@ TEST_CASE("what a stream before it had in the same row of the table is no instan
   // `wide`: new streams go along six services, else along the last; the instance `shunned` is all but never chosen.
   auto with = [](bool wide, uint16_t shunned, uint32_t moves) {
     auto p = program(Encapsulation::nsh);
-    p->services.clear();
-    p->instances.clear();
-    for (uint16_t i = 0; i < 12; i++) {
-      if (i % 2 == 0) p->services.push_back({.id = uint16_t(i / 2)});
-      p->instances.push_back({.id = i, .service = uint16_t(i / 2), .address = ip(10, 20, 0, uint8_t(11 + i)), .mac = {{2, 0, 0, 0, 0, uint8_t(11 + i)}},
-                              .resolved = true, .weight = uint16_t(i == shunned ? 1 : 60000), .seed = {i, uint32_t(i * 77)}});
-    }
+    set_services(*p, 6, shunned);
     p->paths = {{.id = 1, .chain = 0, .services = {0, 1, 2, 3, 4, 5}}, {.id = 2, .chain = 1, .services = {0}}};
     p->chains = {{0, 1}, {1, 2}};
     p->rules = {{.action = Action::chain, .chain = wide ? 0u : 1u, .policy = wide ? 0u : 1u}};
