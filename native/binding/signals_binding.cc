@@ -17,13 +17,13 @@ Napi::Value numbers(Napi::Env env, std::span<const double> values) {
 
 Napi::Value signals_to_js(Napi::Env env, const std::vector<const Counters*>& workers, const Program& program) {
   std::vector<double> values;
-  values.reserve(program.instances.size() * 7);
+  values.reserve(program.instances.size() * 8);
   for (const Instance& instance : program.instances) {
-    std::array<uint64_t, 6> sums{};
+    std::array<uint64_t, 7> sums{};
     for (const Counters* c : workers) {
       const InstanceTraffic& row = c->instances[instance.id];
       // A stream may be closed by another worker than opened it: each count alone may be below zero, the sum is not.
-      const uint64_t parts[6] = {row.streams.get(), row.sent.packets.get(), row.sent.bytes.get(), row.received.packets.get(), row.received.bytes.get(), row.unreachable.get()};
+      const uint64_t parts[7] = {row.streams.get(), row.sent.packets.get(), row.sent.bytes.get(), row.received.packets.get(), row.received.bytes.get(), row.unreachable.get(), row.placed.get()};
       for (size_t i = 0; i < sums.size(); i++) sums[i] += parts[i];
     }
     values.push_back(instance.id);

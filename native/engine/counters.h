@@ -38,6 +38,7 @@ struct InstanceTraffic {
   Traffic sent, received;
   Counter unreachable;  // ICMP errors about what was sent to it
   Traffic delivered;  // inner packets that end here
+  Counter placed;     // streams that were placed here, ever
 };
 
 template <typename Row>

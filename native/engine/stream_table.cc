@@ -46,7 +46,10 @@ bool StreamTable::serves(const Flow* flow, const Instance& instance, const Path&
 void StreamTable::set_pin(Flow* flow, Route& route, uint32_t position, uint16_t instance) {
   const uint16_t before = position < route.hops ? table_.pin(flow, route, position) : kNoInstance;
   if (before != kNoInstance) counters_.instances[before].streams--;
-  if (instance != kNoInstance) counters_.instances[instance].streams++;
+  if (instance != kNoInstance) {
+    counters_.instances[instance].streams++;
+    counters_.instances[instance].placed++;
+  }
   table_.set_pin(flow, route, position, instance);
 }
 

@@ -155,8 +155,8 @@ export interface NativeWorkerCounters {
 
 /**
  * {@link NativeWorker.signals}: rows of id, live streams, packets and bytes sent to the instance, packets and bytes it sent back, ICMP
- * "unreachable" about packets that were for it.
+ * "unreachable" about packets that were for it, streams that were placed there, ever.
  */
-export const SIGNAL_COLUMNS = 7;
+export const SIGNAL_COLUMNS = 8;
 /** {@link NativeWorker.probes}: rows of id, probes answered in a row, lost in a row, sent, answered, answers refused (no nonce), late, milliseconds of the last one. */
 export const PROBE_COLUMNS = 8;

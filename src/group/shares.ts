@@ -40,8 +40,8 @@ export class Shares {
         if (heard === undefined || nowMs - heard.heardMs > STALE_MS) return null;
         return metric === 'cpu' ? heard.hello.cpu : heard.hello.packetsPerSecond;
       };
-      const samples = taking.map(({ name, weight }) => ({ key: name, weight, streams: 0, load: loadOf(name) }));
-      this.#placement = place(this.#placement, samples, { ...SETTINGS, perWeight: metric !== 'cpu', floor: FLOORS[metric] }, nowMs);
+      const samples = taking.map(({ name, weight }) => ({ key: name, weight, streams: 0, load: loadOf(name), placedPerSecond: 0 }));
+      this.#placement = place(this.#placement, samples, { ...SETTINGS, perWeight: metric !== 'cpu', countsStreams: false, floor: FLOORS[metric] }, nowMs);
     }
     const factors = taking.map(({ name }) => (metric === null ? 1 : (this.#placement.factors.get(name) ?? 1)));
     const weights = weightsFor(taking.map(({ weight }) => weight), factors);

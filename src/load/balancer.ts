@@ -18,6 +18,8 @@ export interface Measured {
   readonly packetsPerSecond: number;
   readonly bytesPerSecond: number;
   readonly streams: number;
+  /** New ones a second. */
+  readonly placedPerSecond: number;
 }
 
 interface Count {
@@ -56,7 +58,7 @@ export class LoadBalancer {
       if (last !== undefined && seconds * 1000 < LEAST_INTERVAL_MS && seconds >= 0) continue;
       this.#counts.set(id, { row, atMs: nowMs });
       const rate = (now: number, before: number): number => (seconds > 0 ? Math.max(0, now - before) / seconds : 0);
-      this.#measured.set(id, { packetsPerSecond: rate(row.sent, last?.row.sent ?? 0), bytesPerSecond: rate(row.sentBytes, last?.row.sentBytes ?? 0), streams: row.streams });
+      this.#measured.set(id, { packetsPerSecond: rate(row.sent, last?.row.sent ?? 0), bytesPerSecond: rate(row.sentBytes, last?.row.sentBytes ?? 0), streams: row.streams, placedPerSecond: rate(row.placed, last?.row.placed ?? 0) });
     }
     for (const id of this.#counts.keys()) {
       if (rows.has(id)) continue;
@@ -78,7 +80,12 @@ export class LoadBalancer {
       names.add(service.name);
       const samples = service.instances.flatMap(({ name, weight }): Sample[] => {
         const key = instanceKey(service.name, name);
-        return takesStreams(key) ? [{ key, weight, streams: this.#measured.get(this.idOf(key))?.streams ?? 0, load: this.loadOf(key, placement.metric) }] : [];
+        if (!takesStreams(key)) return [];
+        const own = this.measured(key);
+        const load = this.loadOf(key, placement.metric);
+        // It may report streams of other forwarders, too: they are taken to bring as many new ones for each that lives.
+        const others = placement.metric === 'streams' && load !== null && own !== null && own.streams > 0 ? Math.max(1, load / own.streams) : 1;
+        return [{ key, weight, streams: own?.streams ?? 0, load, placedPerSecond: (own?.placedPerSecond ?? 0) * others }];
       });
       const before = this.#placements.get(service.name) ?? EVEN;
       const after = place(before, samples, settingsOf(placement), nowMs);
@@ -126,4 +133,4 @@ export class LoadBalancer {
   }
 }
 
-const settingsOf = ({ metric, least, intervalMs }: PlacementConfig): PlacementSettings => ({ perWeight: metric !== 'cpu', floor: FLOORS[metric], least, smoothingMs: SMOOTHING_MS, intervalMs });
+const settingsOf = ({ metric, least, intervalMs }: PlacementConfig): PlacementSettings => ({ perWeight: metric !== 'cpu', countsStreams: metric === 'streams', floor: FLOORS[metric], least, smoothingMs: SMOOTHING_MS, intervalMs });

@@ -3,13 +3,16 @@
  *
  * A share follows two things. What an instance can do: streams it has for each unit of its load; that alone leads to equal load
  * where streams cost the same, however long they live, without any overshoot. And how its load compares with the others' now,
- * which corrects what the first can't see (a stream much heavier than others, an instance that is new). Live streams never move:
- * these are weights of the service map, and a stream asks the map once.
+ * which corrects what the first can't see (a stream much heavier than others, an instance that is new). Where the load is the streams
+ * themselves it is known to the stream, so what is too much or too little is made good by new ones within a given time. Live streams
+ * never move: these are weights of the service map, and a stream asks the map once.
  */
 
 export interface PlacementSettings {
   /** Load that is compared: of the whole instance (`cpu`), or for each unit of its configured weight. */
   readonly perWeight: boolean;
+  /** Load is the number of streams, exactly. */
+  readonly countsStreams: boolean;
   /** Below this, instances count as equally idle. */
   readonly floor: number;
   /** Least factor, 0 to 1. */
@@ -27,11 +30,14 @@ export interface Sample {
   readonly streams: number;
   /** Null: unknown or too old. */
   readonly load: number | null;
+  /** New streams a second, from everybody. Looked at where load is the number of streams. */
+  readonly placedPerSecond: number;
 }
 
 interface Smooth {
   readonly load: number;
   readonly streams: number;
+  readonly placedPerSecond: number;
   readonly atMs: number;
 }
 
@@ -56,6 +62,14 @@ const MOST_NEAR = 1.3;
 const FAR = 0.51;
 const MOST_CORRECTION = 4;
 const MOST_CAPACITY = 8;
+/**
+ * Streams are made even by as many new ones as that takes, within this time: less overshoots, since a look comes each interval and what was
+ * reported is older still; more lets chance in, which alone puts n streams off even by their root. Where streams live for less than this,
+ * the correction is small, as it should be: they are gone before it counts.
+ */
+const EVEN_WITHIN_MS = 4000;
+/** As MOST_NEAR. There may be more of it, since a count doesn't lag as smoothed load does. */
+const MOST_BY_COUNT = 1.7;
 /** Less is not worth a new program. */
 const WORTH = Math.log(1.18);
 
@@ -65,15 +79,19 @@ const geometricMean = (values: readonly number[]): number => (values.length === 
 /** `room`: the mean load by the instance's own. */
 const correction = (room: number): number => (room < FAR ? Math.max(room, 1 / MOST_CORRECTION) : clamp(room ** NEAR_POWER, 1 / MOST_NEAR, MOST_NEAR));
 
+/** Of the mean of new streams a second, by which an instance's streams become as many as the mean has. */
+const byCount = (streams: number, mean: number, perSecond: number, withinMs: number): number =>
+  streams * FAR > mean ? Math.max(mean / streams, 1 / MOST_CORRECTION) : clamp(1 + (mean - streams) / Math.max((perSecond * withinMs) / 1000, 1), 1 / MOST_BY_COUNT, MOST_BY_COUNT);
+
 /** The next placement; the same `factors` object where nothing is worth a change. */
 export function place(before: Placement, samples: readonly Sample[], settings: PlacementSettings, nowMs: number): Placement {
   const smooth = new Map<string, Smooth>();
-  for (const { key, load, streams } of samples) {
+  for (const { key, load, streams, placedPerSecond } of samples) {
     if (load === null) continue;
     const last = before.smooth.get(key);
     const keep = last === undefined ? 0 : Math.exp(-Math.max(0, nowMs - last.atMs) / settings.smoothingMs);
     const blend = (was: number | undefined, is: number): number => (was === undefined ? is : was * keep + is * (1 - keep));
-    smooth.set(key, { load: blend(last?.load, load), streams: blend(last?.streams, streams), atMs: nowMs });
+    smooth.set(key, { load: settings.countsStreams ? load : blend(last?.load, load), streams: blend(last?.streams, streams), placedPerSecond: blend(last?.placedPerSecond, placedPerSecond), atMs: nowMs });
   }
   const wanted = factorsOf(samples, smooth, settings);
   const soon = nowMs - before.changedMs < settings.intervalMs;
@@ -85,7 +103,7 @@ function worthIt(before: ReadonlyMap<string, number>, wanted: ReadonlyMap<string
   return samples.some(({ key }) => Math.abs(Math.log((wanted.get(key) ?? 1) / (before.get(key) ?? 1))) > WORTH);
 }
 
-function factorsOf(samples: readonly Sample[], smooth: ReadonlyMap<string, Smooth>, { perWeight, floor, least }: PlacementSettings): Map<string, number> {
+function factorsOf(samples: readonly Sample[], smooth: ReadonlyMap<string, Smooth>, { perWeight, countsStreams, floor, least, intervalMs }: PlacementSettings): Map<string, number> {
   const known = samples.flatMap((sample) => {
     const is = smooth.get(sample.key);
     return is === undefined ? [] : [{ ...sample, ...is, compared: perWeight ? is.load / sample.weight : is.load }];
@@ -97,8 +115,13 @@ function factorsOf(samples: readonly Sample[], smooth: ReadonlyMap<string, Smoot
   const capacities = new Map<string, number>();
   if (!perWeight) for (const { key, weight, load, streams } of known) if (streams >= LEAST_STREAMS && load > floor / 2) capacities.set(key, streams / load / weight);
   const usual = geometricMean([...capacities.values()]);
+  const perSecond = known.reduce((sum, { weight, placedPerSecond }) => sum + placedPerSecond / weight, 0) / known.length;
   const raw = new Map<string, number>();
   for (const { key, compared } of known) {
+    if (countsStreams) {
+      raw.set(key, byCount(compared, mean, perSecond, Math.max(EVEN_WITHIN_MS, 2 * intervalMs)));
+      continue;
+    }
     const capacity = clamp((capacities.get(key) ?? usual) / usual, 1 / MOST_CAPACITY, MOST_CAPACITY);
     raw.set(key, capacity * correction(mean / Math.max(compared, mean / MOST_CAPACITY)));
   }

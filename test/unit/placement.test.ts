@@ -4,7 +4,7 @@ import { EVEN, place, weightsFor, type Placement, type PlacementSettings, type S
 import { rank } from '../../src/program/service-map.js';
 import { instanceSeed } from '../../src/program/compile.js';
 
-const CPU: PlacementSettings = { perWeight: false, floor: 2, least: 0.12, smoothingMs: 5000, intervalMs: 2000 };
+const CPU: PlacementSettings = { perWeight: false, countsStreams: false, floor: 2, least: 0.12, smoothingMs: 5000, intervalMs: 2000 };
 
 /** Deterministic: the same numbers on each run. */
 function random(seed: number): () => number {
@@ -56,7 +56,7 @@ function simulate({ capacities, weights = capacities.map(() => 1), perSecond, li
     }
     endings.forEach((list, i) => (endings[i] = list.filter((end) => end > second)));
     history.push(capacities.map((_, i) => loadOf(i)));
-    const samples: Sample[] = keys.map((key, i) => ({ key, weight: weights[i] ?? 1, streams: endings[i]?.length ?? 0, load: reports(i, second) ? loadOf(i) : null }));
+    const samples: Sample[] = keys.map((key, i) => ({ key, weight: weights[i] ?? 1, streams: endings[i]?.length ?? 0, load: reports(i, second) ? loadOf(i) : null, placedPerSecond: 0 }));
     const after = place(placement, samples, settings, second * 1000);
     if (after.factors !== placement.factors && second >= seconds / 2) changes++;
     placement = after;
@@ -98,9 +98,9 @@ t.test('configured weights count where load is counted by weight', async (t) => 
 
 t.test('an instance whose reports stop is taken for one like the others', async (t) => {
   const samples = (silent: boolean): Sample[] => [
-    { key: 'a', weight: 1, streams: 100, load: 80 },
-    { key: 'b', weight: 1, streams: 100, load: 20 },
-    { key: 'c', weight: 1, streams: 100, load: silent ? null : 90 },
+    { key: 'a', weight: 1, streams: 100, load: 80, placedPerSecond: 0 },
+    { key: 'b', weight: 1, streams: 100, load: 20, placedPerSecond: 0 },
+    { key: 'c', weight: 1, streams: 100, load: silent ? null : 90, placedPerSecond: 0 },
   ];
   const before = place(EVEN, samples(false), CPU, 0);
   const after = place({ ...before, changedMs: -Infinity }, samples(true), CPU, 10_000);
@@ -110,7 +110,7 @@ t.test('an instance whose reports stop is taken for one like the others', async 
 });
 
 t.test('weights change at most once an interval, and only if it is worth it', async (t) => {
-  const at = (a: number): Sample[] => [{ key: 'a', weight: 1, streams: 50, load: a }, { key: 'b', weight: 1, streams: 50, load: 50 }];
+  const at = (a: number): Sample[] => [{ key: 'a', weight: 1, streams: 50, load: a, placedPerSecond: 0 }, { key: 'b', weight: 1, streams: 50, load: 50, placedPerSecond: 0 }];
   let placement = place(EVEN, at(50), CPU, 0);
   t.equal(placement.factors.size, 0, 'even');
   placement = place(EVEN, at(80), CPU, 0);
@@ -126,36 +126,72 @@ t.test('weights change at most once an interval, and only if it is worth it', as
 });
 
 t.test('factors are bounded, whatever is reported', async (t) => {
-  const { factors } = place(EVEN, [{ key: 'a', weight: 1, streams: 1_000_000, load: 0.001 }, { key: 'b', weight: 1, streams: 9, load: 100_000 }, { key: 'c', weight: 1, streams: 0, load: 0 }], CPU, 0);
-  for (const factor of factors.values()) t.ok(factor >= 0.12 && factor <= 1, `${factor}`);
+  const absurd = [[1_000_000, 0.001], [9, 100_000], [0, 0]].map(([streams = 0, load = 0], i) => ({ key: 'abc'[i] ?? '', weight: 1, streams, load, placedPerSecond: i * 1e9 }));
+  for (const countsStreams of [false, true]) {
+    const { factors } = place(EVEN, absurd, { ...CPU, countsStreams }, 0);
+    t.equal(factors.size, 3);
+    for (const factor of factors.values()) t.ok(factor >= 0.12 && factor <= 1, `${factor}`);
+  }
   t.strictSame(weightsFor([1, 2, 65_535], [1, 0.5, 0.01]), [1, 1, 655]);
   t.strictSame(weightsFor([1, 2], [1, 0.25]), [64, 32]);
   t.strictSame(weightsFor([], []), []);
 });
 
-t.test('instances that come while streams live for a minute: even two lives later, without a wave of what filled them', async (t) => {
-  let seed = 1;
-  const random = (): number => (seed = (seed * 48_271) % 2_147_483_647) / 2_147_483_647;
+/** Instances that count their streams, which come from a list of kinds: so many a second, each alive from `life[0]` to `life[1]` seconds. */
+interface Streams {
+  readonly perSecond: number;
+  readonly life: readonly [number, number];
+}
+
+/** Streams of each instance by second. `up`: how many of the four there are then. */
+function* counted(kinds: readonly Streams[], up: (second: number) => number, settings: PlacementSettings, next: () => number): Generator<readonly number[]> {
   const keys = ['a', 'b', 'c', 'd'];
-  const uneven = Array.from({ length: 60 }, () => {
-    let [placement, live] = [EVEN, [] as { readonly untilS: number; readonly on: number }[]];
-    const means = keys.map(() => 0);
-    for (let s = 0; s < 191; s++) {
-      live = live.filter(({ untilS }) => untilS > s);
-      const streams = keys.map((_, on) => live.filter((stream) => stream.on === on).length);
-      const up = s < 60 ? 1 : s < 80 ? 2 : 4;
-      const samples = keys.slice(0, up).map((key, on) => ({ key, weight: 1, streams: streams[on] ?? 0, load: streams[on] ?? 0 }));
-      placement = place(placement, samples, { perWeight: true, floor: 1, least: 0.05, smoothingMs: 5000, intervalMs: 1000 }, s * 1000);
-      const weights = weightsFor(samples.map(() => 1), samples.map(({ key }) => placement.factors.get(key) ?? 1));
-      for (let i = 0; i < 37; i++) {
-        let at = random() * weights.reduce((sum, weight) => sum + weight, 0);
-        const on = weights.findIndex((weight) => (at -= weight) <= 0);
-        live.push({ untilS: s + 40 + random() * 20, on: Math.max(on, 0) });
+  let placement = EVEN;
+  const live = keys.map(() => [] as number[]);
+  const placed = keys.map(() => 0);
+  for (let second = 0; ; second++) {
+    live.forEach((ends, i) => (live[i] = ends.filter((end) => end > second)));
+    yield live.map(({ length }) => length);
+    const samples = keys.slice(0, up(second)).map((key, i) => ({ key, weight: 1, streams: live[i]?.length ?? 0, load: live[i]?.length ?? 0, placedPerSecond: placed[i] ?? 0 }));
+    placement = place(placement, samples, settings, second * 1000);
+    placed.fill(0);
+    const weights = weightsFor(samples.map(() => 1), samples.map(({ key }) => placement.factors.get(key) ?? 1));
+    const sum = weights.reduce((total, weight) => total + weight, 0);
+    for (const { perSecond, life } of kinds) {
+      for (let i = 0; i < perSecond; i++) {
+        let at = next() * sum;
+        const on = Math.max(0, weights.findIndex((weight) => (at -= weight) <= 0));
+        placed[on] = (placed[on] ?? 0) + 1;
+        live[on]?.push(second + next() + life[0] + next() * (life[1] - life[0]));
       }
-      if (s >= 180) streams.forEach((count, on) => (means[on] = (means[on] ?? 0) + count));
     }
+  }
+}
+
+const STREAMS: PlacementSettings = { perWeight: true, countsStreams: true, floor: 8, least: 0.12, smoothingMs: 5000, intervalMs: 1000 };
+
+t.test('four instances that came one after the other under streams of a minute: even when the streams of before are gone, without a wave', async (t) => {
+  const next = random(1);
+  const off = Array.from({ length: 100 }, () => {
+    const means = [0, 0, 0, 0];
+    const world = counted([{ perSecond: 25, life: [40, 60] }, { perSecond: 12, life: [0.2, 1.2] }], (s) => (s < 26 ? 1 : s < 38 ? 2 : s < 52 ? 3 : 4), STREAMS, next);
+    for (let s = 0; s < 123; s++) (world.next().value as readonly number[]).forEach((streams, i) => (means[i] = (means[i] ?? 0) + (s >= 112 ? streams : 0)));
     return spread(means);
-  });
-  const off = uneven.filter((by) => by > 0.1).length;
-  t.ok(off <= 6, `${off} of 60 worlds over 10 % off even`);
+  }).filter((by) => by > 0.1).length;
+  t.ok(off <= 1, `${off} of 100 worlds over 10 % off even`);
 });
+
+for (const [lifeSeconds, ofChance] of [[1, 1.05], [2, 1.05], [5, 0.9], [10, 0.75], [60, 0.4]] as const) {
+  t.test(`streams of ${lifeSeconds} s on equal instances: ${ofChance} of what chance alone puts them off even, at most`, async (t) => {
+    const [byLoad, byHash] = [STREAMS, { ...STREAMS, floor: Infinity }].map((settings) => {
+      const world = counted([{ perSecond: Math.ceil(1300 / lifeSeconds), life: [0, 2 * lifeSeconds] }], () => 4, settings, random(7));
+      let sum = 0;
+      for (let s = 0; s < 1000; s++) {
+        const streams = world.next().value as readonly number[];
+        if (s >= 200) sum += spread(streams) / 800;
+      }
+      return sum;
+    });
+    t.ok(byLoad !== undefined && byHash !== undefined && byLoad <= byHash * ofChance, `${((byLoad ?? 0) * 100).toFixed(1)} % off even by load, ${((byHash ?? 0) * 100).toFixed(1)} % by hash`);
+  });
+}
