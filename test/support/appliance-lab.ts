@@ -28,6 +28,8 @@ export interface AppliancePlan {
   /** Keys of `layout:`. */
   readonly layout: Readonly<Record<string, unknown>>;
   readonly encapsulation?: 'nsh' | 'geneve';
+  /** More keys of the dispatchers' underlay. */
+  readonly underlay?: string;
   /** Of the spreaders. */
   readonly probeMs?: number;
 }
@@ -134,7 +136,7 @@ export class ApplianceLab {
     const file = join(directory, `dispatcher-${i}.yaml`);
     // A file that is newer than the state of the last run would be what it begins with.
     if (!existsSync(file)) writeFileSync(file, [
-      'underlay: {interface: und0}',
+      `underlay: {interface: und0${this.plan.underlay === undefined ? '' : `, ${this.plan.underlay}`}}`,
       `captures: [{name: side-${i}, in: in0, out: out0}]`,
       'services: {inspect: {instances: [], fail: closed}}',
       `chains: {line: {services: [inspect], encapsulation: ${this.plan.encapsulation ?? 'nsh'}}}`,
