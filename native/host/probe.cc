@@ -105,8 +105,8 @@ std::vector<Probe> probe_kernel() {
     ring.tp_frame_nr = 64;
     tell("receive_ring", option(receiver.get(), SOL_PACKET, PACKET_RX_RING, ring));
     const int bound = bind_loopback(receiver.get(), ETH_P_ALL);
-    const int hash_with_unique_id = (PACKET_FANOUT_HASH | 0x2000) << 16;
-    tell("fanout", bound ? bound : option(receiver.get(), SOL_PACKET, PACKET_FANOUT, hash_with_unique_id));
+    const int by_program_with_unique_id = (PACKET_FANOUT_CBPF | 0x2000) << 16;
+    tell("fanout", bound ? bound : option(receiver.get(), SOL_PACKET, PACKET_FANOUT, by_program_with_unique_id));
   }
   const Descriptor sender(receiver.get() < 0 ? -1 : socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
   if (sender.get() >= 0) {

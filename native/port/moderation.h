@@ -13,8 +13,12 @@ class Moderation {
   // To be called in the thread that will nap: the kernel rounds the sleeps of others up by 50 µs.
   static void prepare_thread() { prctl(PR_SET_TIMERSLACK, 1000); }
 
-  void add(uint32_t frames) { frames_ += frames; }
-  // Called when no frame waits. True: napped, so look again before sleeping in earnest.
+  void add(uint32_t frames) {
+    frames_ += frames;
+    if (frames) napped_ = false;
+  }
+  // Called when no frame waits. True: napped, so look again. Sleeping in earnest, so that the next frame wakes, is for after a nap in
+  // which none came: whoever sends a frame to a thread that sleeps so pays for waking it.
   bool nap(uint64_t now_ns) {
     if (now_ns - since_ns_ >= kWindowNs) {
       busy_ = uint64_t(frames_) * kWindowNs >= kBusyFrames * (now_ns - since_ns_);

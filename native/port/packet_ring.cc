@@ -17,8 +17,10 @@ namespace {
 
 std::string failed(const char* what) { return std::string(what) + ": " + std::strerror(errno); }
 
-// Only frames of the ring's lengths, then whatever else is asked.
-std::vector<sock_filter> with_lengths(const RingShape& shape, std::span<const sock_filter> rest) {
+// Only frames of the ring's lengths, then whatever else is asked. Where a group divides frames by length, also shorter ones, so that one that
+// it took for longer than it is gets lost nowhere.
+std::vector<sock_filter> with_lengths(RingShape shape, Sharing sharing, std::span<const sock_filter> rest) {
+  if (sharing == Sharing::by_length) shape.shortest = 0;
   std::vector<sock_filter> filter = {
       BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
       BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, shape.shortest, 0, 1),
@@ -85,17 +87,21 @@ std::string PacketRing::adopt(unsigned interface_index, const RingState& state) 
 }
 
 std::string PacketRing::take_only(const RingShape& shape, std::span<const sock_filter> filter) {
-  std::vector<sock_filter> own = with_lengths(shape, filter);
+  int group = 0;
+  socklen_t size = sizeof group;
+  if (getsockopt(fd_, SOL_PACKET, PACKET_FANOUT, &group, &size)) return failed("PACKET_FANOUT");
+  std::vector<sock_filter> own = with_lengths(shape, (group >> 16 & 0xff) == PACKET_FANOUT_CBPF ? Sharing::by_length : Sharing::alone, filter);
   const sock_fprog wanted{uint16_t(own.size()), own.data()};
   return setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, &wanted, sizeof wanted) ? failed("SO_ATTACH_FILTER") : "";
 }
 
 std::string PacketRing::filter_and_join(const Place& place, const RingShape& shape) {
-  std::vector<sock_filter> own = with_lengths(shape, place.filter);
+  const bool shared = place.sharing != Sharing::alone;
+  std::vector<sock_filter> own = with_lengths(shape, place.sharing, place.filter);
   // Until a socket has joined its fanout group it would get every frame of the interface: let it take none.
   sock_filter none[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
   const sock_fprog wanted{uint16_t(own.size()), own.data()}, nothing{1, none};
-  if (setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, place.fanout ? &nothing : &wanted, sizeof wanted)) return failed("SO_ATTACH_FILTER");
+  if (setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, shared ? &nothing : &wanted, sizeof wanted)) return failed("SO_ATTACH_FILTER");
 
   sockaddr_ll address{};
   address.sll_family = AF_PACKET;
@@ -106,16 +112,31 @@ std::string PacketRing::filter_and_join(const Place& place, const RingShape& sha
   promiscuous.mr_ifindex = int(place.index);
   promiscuous.mr_type = PACKET_MR_PROMISC;
   if (setsockopt(fd_, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promiscuous, sizeof promiscuous)) return failed("PACKET_ADD_MEMBERSHIP");
-  if (!place.fanout) return {};
+  if (!shared) return {};
 
-  constexpr int kUniqueId = 0x2000;  // PACKET_FANOUT_FLAG_UNIQUEID: the kernel finds a group number that is free
-  int value = place.group ? int(*place.group) | PACKET_FANOUT_HASH << 16 : (PACKET_FANOUT_HASH | kUniqueId) << 16;
-  if (setsockopt(fd_, SOL_PACKET, PACKET_FANOUT, &value, sizeof value)) return failed("PACKET_FANOUT") + " (workers: 1 does without it)";
+  constexpr int kUniqueId = 0x2000;        // PACKET_FANOUT_FLAG_UNIQUEID: the kernel finds a group number that is free
+  constexpr int kIgnoreOutgoing = 0x4000;  // PACKET_FANOUT_FLAG_IGNORE_OUTGOING: a group doesn't do as its sockets do; older kernels ignore it
+  const int how = kIgnoreOutgoing | (place.sharing == Sharing::by_stream ? PACKET_FANOUT_HASH : PACKET_FANOUT_CBPF);
+  int value = place.group ? int(*place.group) | how << 16 : (how | kUniqueId) << 16;
+  if (setsockopt(fd_, SOL_PACKET, PACKET_FANOUT, &value, sizeof value)) return failed("PACKET_FANOUT") + (place.sharing == Sharing::by_stream ? " (workers: 1 does without it)" : "");
   socklen_t size = sizeof value;
   if (getsockopt(fd_, SOL_PACKET, PACKET_FANOUT, &value, &size)) return failed("PACKET_FANOUT");
   group_ = uint16_t(value);
   if (setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, &wanted, sizeof wanted)) return failed("SO_ATTACH_FILTER");
   return {};
+}
+
+std::string PacketRing::divide(std::span<const uint32_t> longest) {
+  // The kernel asks before it has put the link header back in front, so a frame is longer than it seems.
+  constexpr uint32_t kLinkHeader = 18;
+  std::vector<sock_filter> program = {BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0)};
+  for (uint32_t ring = 0; ring < longest.size(); ring++) {
+    program.push_back(BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, longest[ring] - kLinkHeader, 1, 0));
+    program.push_back(BPF_STMT(BPF_RET | BPF_K, ring));
+  }
+  program.push_back(BPF_STMT(BPF_RET | BPF_K, uint32_t(longest.size())));
+  const sock_fprog wanted{uint16_t(program.size()), program.data()};
+  return setsockopt(fd_, SOL_PACKET, PACKET_FANOUT_DATA, &wanted, sizeof wanted) ? failed("PACKET_FANOUT_DATA") : "";
 }
 
 bool PacketRing::frame(uint32_t i, Frame& frame) const {

@@ -20,6 +20,13 @@ struct RingShape {
   uint32_t slot_bytes, slots;
 };
 
+// Who else takes frames of the interface (PACKET_FANOUT; each frame goes to one of a group).
+enum class Sharing : uint8_t {
+  alone,
+  by_stream,  // rings of the same lengths, of several threads: a stream's frames go to one of them
+  by_length,  // one thread's rings: the kernel's packet handler runs once for a frame, not once for each ring
+};
+
 // A ring as another process can go on with it.
 struct RingState {
   int descriptor = -1;
@@ -39,7 +46,7 @@ class PacketRing {
     const char* interface;
     unsigned index;
     std::span<const sock_filter> filter;  // beside the frame's length; empty: everything
-    bool fanout = false;
+    Sharing sharing = Sharing::alone;
     std::optional<uint16_t> group;  // none yet: this ring is the first of its group
   };
 
@@ -53,6 +60,9 @@ class PacketRing {
   std::string adopt(unsigned interface_index, const RingState& state);
   // Frames of these lengths that the filter takes, from now on.
   std::string take_only(const RingShape& shape, std::span<const sock_filter> filter);
+  // Tells the group that this ring is the first of, by length, which of its rings a frame is for: `longest` of each but the last, in the
+  // order in which they join.
+  std::string divide(std::span<const uint32_t> longest);
   RingState state() const { return {fd_, slot_bytes_, slots_, head_, group_}; }
   void continue_at(uint32_t head) { head_ = head % slots_; }
 
@@ -76,7 +86,7 @@ class PacketRing {
     __builtin_prefetch(h);
     __builtin_prefetch(h + kFrameAt);
   }
-  // The i-th waiting frame, with its VLAN tag back in it. False: one that we sent (kernels before 6.4 give a fanout group those, too).
+  // The i-th waiting frame, with its VLAN tag back in it. False: one that we sent (older kernels give a fanout group those, too).
   bool frame(uint32_t i, Frame& frame) const;
   // Gives the first n waiting frames' slots back to the kernel.
   void release(uint32_t n);

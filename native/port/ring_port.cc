@@ -108,9 +108,12 @@ std::string RingPort::set_up(const RingOptions& options) {
   const std::array<RingShape, kRings> shapes = shapes_of(options.megabytes);
   const std::vector<sock_filter> filter = filter_of(options);
   for (uint32_t r = 0; r < kRings; r++) {
-    PacketRing::Place place{interface_.c_str(), index, filter, options.fanout, {}};
+    PacketRing::Place place{interface_.c_str(), index, filter, options.fanout ? Sharing::by_stream : Sharing::by_length, {}};
     if (options.fanout_groups) place.group = (*options.fanout_groups)[r];
-    if (std::string error = rings_[r].open(place, shapes[r]); !error.empty()) return "interface " + interface_ + ": " + error;
+    if (!options.fanout && r > 0) place.group = rings_[0].fanout_group();
+    std::string error = rings_[r].open(place, shapes[r]);
+    if (error.empty() && !options.fanout && r == 0) error = rings_[0].divide(std::array{shapes[0].longest, shapes[1].longest});
+    if (!error.empty()) return "interface " + interface_ + ": " + error;
     descriptors_[r] = rings_[r].descriptor();
   }
   fd_ = rings_[0].descriptor();

@@ -12,11 +12,11 @@ const NEEDED: Readonly<Partial<Record<Feature, string>>> = {
   ignore_outgoing: 'leaving out what weir itself sends (PACKET_IGNORE_OUTGOING, Linux 4.20)',
   socket_filter: 'socket filters (SO_ATTACH_FILTER)',
   receive_ring: 'a receive ring (PACKET_RX_RING)',
+  fanout: 'several rings an interface (PACKET_FANOUT)',
 };
 
 /** Without these it works, and what that means. */
 const WANTED: Readonly<Partial<Record<Feature, readonly [what: string, without: string, fix: string]>>> = {
-  fanout: ['sharing an interface among workers (PACKET_FANOUT)', 'weir starts with one worker only', 'workers: 1'],
   qdisc_bypass: ['sending past the queueing discipline (PACKET_QDISC_BYPASS)', 'every frame takes the longer way', 'a kernel of 3.14 or later'],
   udp_super_frames: ['UDP super-frames from packet sockets (VIRTIO_NET_HDR_GSO_UDP_L4)', 'TCP in bulk is cut before it is sent, at a fraction of the speed', 'a kernel of 6.2 or later'],
   udp_segment: ['UDP segmentation on sockets (UDP_SEGMENT)', 'instances on this host that use UDP sockets send single datagrams', 'a kernel of 4.18 or later'],

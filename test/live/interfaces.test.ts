@@ -73,6 +73,40 @@ await t.test('links that flap: down and up, carrier lost and found', async (t) =
   t.equal((await weir.stop()).code, 0);
 });
 
+await t.test('after a flap frames of all lengths find the ring for them', async (t) => {
+  // One worker's rings are one fanout group, in which a frame's length says whose it is by the order in which they joined.
+  const weir = await lab.weir({ policies: 'policies: [{name: all, match: {}, action: pass}]', extra: 'workers: 1' });
+  t.teardown(() => weir.stop());
+  const handlers = (await lab.must('fwd', 'cat', '/proc/net/ptype')).split('\n').filter((line) => line.includes(' in0 '));
+  t.equal(handlers.length, 1, 'the kernel runs one packet handler for a frame');
+  for (const device of ['in0', 'out0', 'in0']) {
+    await lab.must('fwd', 'ip', 'link', 'set', device, 'down');
+    await lab.must('fwd', 'ip', 'link', 'set', device, 'up');
+  }
+  await works('traffic');
+  const seen = await lab.capture('wl', 'eth0', 'tcp port 8080', 96);
+  t.ok(await download());
+  const lengths = (await must(['tshark', '-n', '-r', await seen.stop(), '-T', 'fields', '-e', 'frame.len'])).trim().split('\n').map(Number);
+  const [short, middle, long] = [[0, 1800], [2200, 16_000], [16_500, Infinity]].map(([least = 0, most = 0]) => lengths.filter((length) => length >= least && length <= most).length);
+  t.ok((short ?? 0) > 0 && (middle ?? 0) > 0 && (long ?? 0) > 0, `${short} short frames, ${middle} of middle length, ${long} long ones`);
+  t.equal((await weir.stop()).code, 0);
+});
+
+await t.test('what the host itself sends on a captured interface is not captured', async (t) => {
+  for (const workers of [1, 2]) {
+    const weir = await lab.weir({ policies: 'policies: [{name: all, match: {}, action: pass}]', extra: `workers: ${workers}` });
+    t.teardown(() => weir.stop());
+    await works('traffic');
+    const taken = async (): Promise<number> => (await lab.ask<{ ports: { interface: string; rxFrames: number }[] }>('stats')).ports.find((port) => port.interface === 'in0')?.rxFrames ?? NaN;
+    const before = await taken();
+    await lab.must('fwd', 'python3', '-c', 'import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("in0", 0)); [s.send(b"\\2" + bytes(10) + b"\\2" + b"\\x88\\xb5" + bytes(50)) for _ in range(1000)]');
+    await works('traffic after it');
+    const more = (await taken()) - before;
+    t.ok(more < 500, `${workers} workers: ${more} frames more`);
+    t.equal((await weir.stop()).code, 0);
+  }
+});
+
 await t.test('the underlay gets another address, another MAC, another MTU, and is made anew', async (t) => {
   const nodes = await lab.nodes('pass', ['fw1', 'fw2', 'ids1', 'ids2']);
   t.teardown(() => Promise.all(nodes.map((node) => node.stop())));

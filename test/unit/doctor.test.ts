@@ -26,7 +26,7 @@ t.test('each lack has its own words, level and fix', async (t) => {
   for (const feature of Object.keys(all) as (keyof KernelProbe)[]) {
     const [finding, ...others] = kernel({ ...all, [feature]: 'Invalid argument' });
     t.strictSame(others, [], feature);
-    const needed = ['tpacket_v2', 'vnet_hdr', 'ignore_outgoing', 'socket_filter', 'receive_ring'].includes(feature);
+    const needed = ['tpacket_v2', 'vnet_hdr', 'ignore_outgoing', 'socket_filter', 'receive_ring', 'fanout'].includes(feature);
     t.equal(finding?.level, needed ? 'fail' : 'warn', feature);
     t.match(finding?.text, /Invalid argument/, feature);
     t.ok((finding?.fix ?? '').length > 5, feature);
