@@ -209,10 +209,12 @@ export class Simulation {
     if (packet.path !== 0 && packet.path !== path) throw new Violation(`packet ${id} of stream ${packet.stream} began on path ${packet.path}, and is on ${path}`);
     packet.path = path;
     const name = `${node.service} ${path} ${code}`;
-    const course = this.#courses.get(name) ?? { counts: new Set<number>(), by: node.key, gaveUp: new Set(this.#lostEarly.get(packet.stream)), excusedUntilMs: Math.max(this.#excusedUntilMs.get(node.service) ?? 0, this.#excusedOnMs.get(`${node.service} ${path}`) ?? 0), forgotten: false };
+    const serves = this.forwarder.paths.get(path)?.members?.flat().some(({ session }) => session === node.session) === true;
+    // Who serves a stream first and is no member was given up before the packet was sent: a node handed it on by the map from before that.
+    const gaveUp = [...(this.#lostEarly.get(packet.stream) ?? []), ...(serves ? [] : [node.key])];
+    const course = this.#courses.get(name) ?? { counts: new Set<number>(), by: node.key, gaveUp: new Set(gaveUp), excusedUntilMs: Math.max(this.#excusedUntilMs.get(node.service) ?? 0, this.#excusedOnMs.get(`${node.service} ${path}`) ?? 0), forgotten: false };
     this.#courses.set(name, course);
     const excused = this.world.nowMs < course.excusedUntilMs || course.forgotten;
-    const serves = this.forwarder.paths.get(path)?.members?.flat().some(({ session }) => session === node.session) === true;
     // What one that was given up still had, nobody knows if he who had the copy went as well.
     if (!serves && excused) return;
     course.forgotten = false;
