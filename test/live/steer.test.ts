@@ -98,9 +98,10 @@ await t.test('steer.set, steer.set with another list, steer.delete, under one li
   t.strictSame(proof.violations.slice(0, 3), []);
   t.strictSame([...proof.orders.keys()].sort(), ['firewall > added > ids', 'firewall > ids', 'ids > added > firewall', 'ids > firewall']);
   t.strictSame([...new Set(seen.map((arrival) => arrival.stream))], ['6 10.1.0.2:40000 10.2.0.2:8080'], 'no packet of any other stream came to an instance');
-  t.equal(proof.lost, 0, `${proof.packets} packets`);
+  const { dropped, ports } = (await request('stats', {})) as { dropped: Record<string, number>; ports: { interface: string; rxDropped: number; txErrors: number }[] };
+  const said = JSON.stringify({ at: [...proof.lostAt], ports: ports.map(({ interface: name, rxDropped, txErrors }) => ({ name, rxDropped, txErrors })) });
+  t.equal(proof.lost, 0, `of ${proof.packets} packets; if not 0: ${said}`);
   t.strictSame(after, [], 'no packet of it comes to an instance any more');
-  const { dropped } = (await request('stats', {})) as { dropped: Record<string, number> };
   t.strictSame(Object.entries(dropped).filter(([, count]) => count > 0), []);
   close();
   await weir.stop();
