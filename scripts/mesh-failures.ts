@@ -5,6 +5,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
+import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Lab, until } from '../test/support/lab.js';
 import { addressOf, MeshLab, Talkers } from '../test/support/mesh-lab.js';
@@ -16,6 +17,8 @@ const sync = values.sync as 'async' | 'strict';
 /** A process that is killed lets go for a moment what it had begun. */
 const DYING_MS = 20;
 const SHORTLY_MS = 1000;
+/** Each third kill is of the same instance, and one that goes down oftener than twice a minute is held down (docs/health.md). */
+const APART_MS = 13_000;
 const wallMs = (): number => performance.timeOrigin + performance.now();
 
 const lab = await Lab.up();
@@ -46,14 +49,15 @@ try {
   const killed: { name: string; atMs: number; ports: Set<number> }[] = [];
   for (let kill = 0; kill < kills; kill++) {
     const i = (kill % 3) + 1;
+    const next = setTimeout(APART_MS);
     const pins = await mesh.pins();
     const ports = new Set([...pins].filter(([, keys]) => keys[1] === `b/b${i}`).map(([port]) => port));
     killed.push({ name: `b${i}`, atMs: wallMs(), ports });
     mesh.nodes.get(`b${i}`)?.child.kill('SIGKILL');
     state = await talkers.advance(await talkers.state(), 1);
     await mesh.startNode('b', i);
-    // One that failed often is held down for a while (docs/health.md).
     await mesh.complete(300_000);
+    await next;
     console.log(`kill ${kill + 1} of ${kills}: b${i}, ${ports.size} streams, ${state.reset.length} reset so far`);
   }
   state = await talkers.advance(await talkers.state(), 2);
