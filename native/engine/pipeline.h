@@ -75,6 +75,7 @@ class Pipeline {
     StampedFrame outer;
     ReturnedStamp stamp;
     Packet packet;
+    uint32_t datagram = 0;  // from the underlay: bytes of each datagram behind the outer headers; the last may be shorter
     FlowKey key;
     uint64_t hash = 0;  // of what an instance sent: only the low half, as the stamp has it
     bool indexed = false;

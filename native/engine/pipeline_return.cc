@@ -39,8 +39,10 @@ void Pipeline::prepare_return(const Frame& frame, Prepared& prepared) {
   if (prepared.outer.result != StampedFrame::Result::ok) return;
   const uint32_t length = prepared.outer.payload_end - prepared.outer.payload;
   const bool batch = frame.offload.gso() == Offload::kGsoUdp && frame.offload.gso_size > 0;
-  const uint32_t first = batch ? std::min<uint32_t>(frame.offload.gso_size, length) : length;
-  if (!read_datagram(prepared.outer, frame.bytes + prepared.outer.payload, first, prepared.stamp, prepared.packet)) return;
+  prepared.datagram = batch ? std::min<uint32_t>(frame.offload.gso_size, length) : length;
+  if (!read_datagram(prepared.outer, frame.bytes + prepared.outer.payload, prepared.datagram, prepared.stamp, prepared.packet)) return;
+  // libpcap does not say how long the datagrams of a frame are: as long as the first, whose packet knows where it ends.
+  if (frame.offload_unknown && outer_checksum_unmade(frame, prepared.outer)) prepared.datagram = std::min(prepared.stamp.length + prepared.packet.end, length);
   if (!prepared.packet.fragment) prepared.index_by(prepared.stamp.code);
 }
 
@@ -60,9 +62,8 @@ void Pipeline::from_underlay(Context& c, Prepared& prepared) {
 
   const uint32_t total = outer.payload_end - outer.payload;
   // One frame of many datagrams (UDP_L4) is split where it lies. The kernel has verified or made its checksum.
-  const bool batch = c.frame.offload.gso() == Offload::kGsoUdp && c.frame.offload.gso_size > 0 && c.frame.offload.gso_size < total;
-  const uint32_t size = batch ? c.frame.offload.gso_size : total;
-  if (!batch && !outer_checksum_ok(c.frame, outer)) {
+  const uint32_t size = prepared.datagram;
+  if (size == total && !outer_checksum_ok(c.frame, outer)) {
     counters_.returned.add(c.frame.length);
     return counters_.drop(DropReason::return_checksum);
   }

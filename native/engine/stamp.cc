@@ -1,5 +1,7 @@
 #include "engine/stamp.h"
 
+#include <cstring>
+
 #include "wire/checksum.h"
 #include "wire/ethernet.h"
 #include "wire/ip.h"
@@ -212,15 +214,25 @@ StampedFrame read_outer(const Frame& frame) {
   return s;
 }
 
+static uint64_t outer_pseudo_sum(const Frame& frame, const StampedFrame& s) {
+  const bool ipv4 = s.destination.is_ipv4();
+  return checksum_pseudo(frame.bytes + kEthernetHeader + (ipv4 ? 12 : 8), ipv4 ? 8 : 32, kIpUdp, s.payload_end - s.udp);
+}
+
+bool outer_checksum_unmade(const Frame& frame, const StampedFrame& s) {
+  if (frame.offload.needs_checksum()) return true;
+  if (!frame.offload_unknown) return false;
+  uint16_t stored;
+  std::memcpy(&stored, frame.bytes + s.udp + 6, 2);
+  return stored == checksum_fold(outer_pseudo_sum(frame, s));
+}
+
 bool outer_checksum_ok(const Frame& frame, const StampedFrame& s) {
   const uint8_t* udp = frame.bytes + s.udp;
   const bool zero = load16(udp + 6) == 0;
   if (zero) return s.destination.is_ipv4();
-  if (frame.offload.needs_checksum() || (frame.offload.flags & Offload::kDataValid)) return true;
-  const bool ipv4 = s.destination.is_ipv4();
-  const uint8_t* addresses = frame.bytes + kEthernetHeader + (ipv4 ? 12 : 8);
-  const uint32_t length = s.payload_end - s.udp;
-  return checksum_fold(checksum_add(udp, length, checksum_pseudo(addresses, ipv4 ? 8 : 32, kIpUdp, length))) == 0xffff;
+  if ((frame.offload.flags & Offload::kDataValid) || outer_checksum_unmade(frame, s)) return true;
+  return checksum_fold(checksum_add(udp, s.payload_end - s.udp, outer_pseudo_sum(frame, s))) == 0xffff;
 }
 
 }  // namespace weir

@@ -99,6 +99,9 @@ StampedFrame read_outer(const Frame& frame);
 // Whether the frame is an ICMP "unreachable" that quotes a stamped packet, and whose: from `from` to `to`. A host answers so when
 // nobody holds the stamp's port there any more; a router, when it can't reach the host (RFC 792, RFC 4443).
 bool read_unreachable(const Frame& frame, Address& from, Address& to);
+// Whether the sender left the UDP checksum to the kernel or the device, which has not come to it: the port says so or, where it says
+// nothing of offloads, the sum of the pseudo-header stands in its place, as Linux leaves it. Frames of several datagrams are all so.
+bool outer_checksum_unmade(const Frame& frame, const StampedFrame& stamped);
 // False if the UDP checksum is there and wrong. Not for frames of several datagrams.
 bool outer_checksum_ok(const Frame& frame, const StampedFrame& stamped);
 
