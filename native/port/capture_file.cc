@@ -152,7 +152,9 @@ bool CaptureReader::next(CaptureRecord& record) {
   }
   // With nanosecond precision tv_usec holds nanoseconds.
   record.time_ns = record_time_ns(header->ts.tv_sec, header->ts.tv_usec);
-  record.usable = normalise(packet, header->caplen, std::max(header->len, header->caplen), record);
+  // A length that the file makes up leaves room for the Ethernet header that may come before.
+  const uint32_t wire = std::min(std::max(header->len, header->caplen), UINT32_MAX - kEthernetHeader);
+  record.usable = normalise(packet, header->caplen, wire, record);
   if (record.usable) used_ += kRecordHeadroom + record.frame.length;
   return true;
 }
