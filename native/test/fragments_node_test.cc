@@ -5,7 +5,7 @@
 #include <mutex>
 #include <thread>
 
-#include "node/service_node.h"
+#include "running_node.h"
 #include "stamped_frames.h"
 
 using namespace weir;
@@ -54,34 +54,13 @@ class WirePort final : public Port {
   std::vector<Bytes> waiting_, held_, sent_;
 };
 
-struct TestNode {
-  TestNode(bool ipv6, ServiceNode::Function function) {
-    auto owned = std::make_unique<WirePort>();
-    port = owned.get();
-    node = std::make_unique<ServiceNode>(std::move(owned), at(ipv6, 11), function);
-    node->start([](std::string) {});
-  }
-  ~TestNode() {
-    node->stop();
-    node->join();
-  }
+struct TestNode : RunningNode<WirePort> {
+  TestNode(bool ipv6, ServiceNode::Function function) : RunningNode(at(ipv6, 11), function) {}
   void send(const std::vector<Bytes>& frames) {
     port->give(frames);
     node->wake()->now();
   }
-  uint64_t dropped(NodeDrop reason) const { return node->counters().dropped[size_t(reason)].get(); }
-  WirePort* port;
-  std::unique_ptr<ServiceNode> node;
 };
-
-template <typename Condition>
-bool eventually(Condition&& condition) {
-  for (int i = 0; i < 20'000; i++) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  return false;
-}
 
 // From the forwarder, with a packet of this length.
 Bytes long_frame(bool ipv6, uint32_t length) {

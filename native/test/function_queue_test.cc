@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "frames.h"
-#include "node/service_node.h"
+#include "running_node.h"
 
 using namespace weir;
 using namespace weir::test;
@@ -54,39 +54,18 @@ class TicketPort final : public Port {
   std::array<Bytes, Receiver::kMostFrames> bytes_;
 };
 
-struct TestNode {
-  explicit TestNode(ServiceNode::Function function) {
-    auto owned = std::make_unique<TicketPort>();
-    port = owned.get();
-    node = std::make_unique<ServiceNode>(std::move(owned), kNode, function);
-    node->start([](std::string) {});
-  }
-  ~TestNode() {
-    node->stop();
-    node->join();
-  }
+struct TestNode : RunningNode<TicketPort> {
+  explicit TestNode(ServiceNode::Function function) : RunningNode(kNode, function) {}
   void send(uint64_t frames) {
     port->tickets.fetch_add(frames);
     node->wake()->now();
   }
-  uint64_t dropped(NodeDrop reason) const { return node->counters().dropped[size_t(reason)].get(); }
   uint64_t answered() const {
     uint64_t sum = node->counters().returned.packets.get();
     for (const Counter& c : node->counters().dropped) sum += c.get();
     return sum;
   }
-  TicketPort* port;
-  std::unique_ptr<ServiceNode> node;
 };
-
-template <typename Condition>
-bool eventually(Condition&& condition) {
-  for (int i = 0; i < 20'000; i++) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  return false;
-}
 
 std::shared_ptr<FunctionQueue> attach(TestNode& t, std::function<void()> wake = [] {}) {
   auto queue = std::make_shared<FunctionQueue>(std::move(wake), [w = t.node->wake()] { w->now(); });
