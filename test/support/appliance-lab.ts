@@ -157,7 +157,8 @@ export class ApplianceLab {
   async startUnit(i: number): Promise<void> {
     mkdirSync(this.#exports(i), { recursive: true });
     const words = ['node', '--service', 'inspect', '--name', `u-${i}`, '--listen', unitAddress(i), ...this.#words];
-    this.units.set(i, await this.lab.start(`n${i}`, [...WEIR, ...words], /"msg":"ready"/));
+    // A unit that is killed leaves the settings that it was told: where the lab is removed.
+    this.units.set(i, await this.lab.start(`n${i}`, ['env', `TMPDIR=${this.directory}`, ...WEIR, ...words], /"msg":"ready"/));
   }
 
   async startUnits(from: number, to: number): Promise<void> {
