@@ -17,7 +17,9 @@ async function lostSoFar(lab: Lab): Promise<number> {
   return (await Promise.all(each)).reduce((sum, lost) => sum + lost, 0);
 }
 
-const SUPER_FRAME = 65_535;
+const SUPER_FRAME_BYTES = 65_535;
+/** How many datagrams of so many bytes one frame may hold. */
+export const datagramsInFrame = (bytes: number): number => Math.floor(SUPER_FRAME_BYTES / bytes);
 
 /**
  * Begins to count in all namespaces of the lab. What it returns says how many datagrams of so many bytes may have been lost since: none
@@ -25,5 +27,5 @@ const SUPER_FRAME = 65_535;
  */
 export async function kernelLoss(lab: Lab, datagram: number): Promise<() => Promise<number>> {
   const before = await lostSoFar(lab);
-  return async () => ((await lostSoFar(lab)) - before) * Math.floor(SUPER_FRAME / datagram);
+  return async () => ((await lostSoFar(lab)) - before) * datagramsInFrame(datagram);
 }
