@@ -1,5 +1,4 @@
 /** `scripts/soak --simulated N`: N hours of virtual time with churn in one process; a row an hour, then what has to hold. */
-import { setFlagsFromString } from 'node:v8';
 import { came, droppedOf, reasons, went } from '../test/support/accounts.js';
 import { ACK, FIN, RST, SYN, answer, tcp, udp } from '../test/support/packets.js';
 import { random } from '../test/support/editors.js';
@@ -21,7 +20,6 @@ const dice = random(Number(process.env['WEIR_SEED'] ?? 1));
 const upTo = (n: number): number => Math.floor(dice() * n);
 const port = (): number => 1024 + upTo(60_000);
 
-setFlagsFromString('--expose-gc');
 const claims = new Claims();
 const simulation = await simulate(steerAll('nsh', 'flows: {max: 2000}'), 2000);
 const { dataplane, network } = simulation;
@@ -89,7 +87,7 @@ for (let second = 0; second < hours * SECONDS_AN_HOUR; second++) {
   if ((second + 1) % (SECONDS_AN_HOUR / 4) !== 0) continue;
   const now = network.counters();
   if (came(now) !== went(now)) unbalanced++;
-  globalThis.gc?.();
+  globalThis.gc!();
   memory.push(process.memoryUsage().rss / 2 ** 20);
   if ((second + 1) % SECONDS_AN_HOUR !== 0) continue;
   rows.push([String((second + 1) / SECONDS_AN_HOUR), (memory.at(-1) ?? 0).toFixed(1), String(now.streams.active), String(now.streams.opened), String(changes), String(came(now)), String(went(now) - droppedOf(now) - now.held), String(droppedOf(now)), String(now.held)]);
