@@ -39,9 +39,13 @@ const char* action_name(Action a) { return a == Action::pass ? "pass" : a == Act
 const char* tcp_name(TcpState s) {
   switch (s) {
     case TcpState::none: return "none";
-    case TcpState::opening: return "opening";
+    case TcpState::opening:
+    case TcpState::half_open: return "opening";
     case TcpState::half_seen:
+    case TcpState::midstream:
     case TcpState::established: return "established";
+    case TcpState::reset_by_opener:
+    case TcpState::reset_by_answerer:
     case TcpState::closed: return "closed";
     default: return "closing";
   }

@@ -75,9 +75,13 @@ inline bool answered(const Flow& flow) {
 inline uint64_t idle_timeout(const Flow& flow, const IdleTimeouts& t) {
   if (flow.key.protocol() != kIpTcp) return t.other_ns;
   switch (shared_load(flow.tcp)) {
-    case TcpState::closed: return t.closed_ns;
-    // Nobody has answered: a lost SYN comes again within a minute.
-    case TcpState::opening: return std::min(t.tcp_ns, t.other_ns);
+    case TcpState::closed:
+    case TcpState::reset_by_opener:
+    case TcpState::reset_by_answerer: return t.closed_ns;
+    // Nobody has answered, or nobody was heard to have been answered: a lost SYN comes again within a minute.
+    case TcpState::opening:
+    case TcpState::half_open:
+    case TcpState::midstream: return std::min(t.tcp_ns, t.other_ns);
     // Its opener has ended its side; whether the other side has, nobody saw, and it may still be sending.
     case TcpState::half_closed: return t.other_ns;
     default: return t.tcp_ns;

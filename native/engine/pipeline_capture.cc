@@ -123,13 +123,13 @@ bool Pipeline::answer_for_virtual(Context& c, const Packet& packet) {
 void Pipeline::steer(Context& c, Prepared& prepared) {
   Packet& packet = prepared.packet;
   Flow* flow = streams_.find(prepared.key, prepared.hash);
-  if (!flow && packet.icmp_error) {  // it quotes a stream that we do not know: then it is one of its own
+  if (packet.icmp_error && (!flow || streams_.over(flow, packet, c.now_ns))) {  // it opens no stream that it quotes: then it is one of its own
     packet.icmp_error = false;
     packet.tuple = packet.icmp_tuple;
     prepared.index(*program_);
     flow = streams_.find(prepared.key, prepared.hash);
   }
-  if (!flow || streams_.over(flow, packet, c.now_ns)) flow = streams_.open(packet.tuple, prepared.key, prepared.hash, c.now_ns, flow);
+  if (!flow || streams_.over(flow, packet, c.now_ns)) flow = streams_.open(packet, prepared.key, prepared.hash, c.now_ns, flow);
   if (!flow) return counters_.drop(DropReason::flow_table_full);
   flow = streams_.up_to_date(flow, prepared.hash);
   bool answer = packet.tuple.direction != flow->opened;

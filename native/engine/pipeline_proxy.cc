@@ -222,7 +222,7 @@ void Pipeline::from_proxied(Context& c, Prepared& prepared) {
     complete_fragment(c, packet, key);
     fragments_.remember(key, {packet.tuple.source_port, packet.tuple.destination_port}, c.now_ns);
   }
-  if (packet.ip_protocol == kIpTcp && (packet.tcp_flags & Tcp::kRst) && !packet.fragment) streams_.reset(flow);
+  if (packet.ip_protocol == kIpTcp && (packet.tcp_flags & Tcp::kRst) && !packet.fragment) streams_.reset(flow, answer);
 
   const uint32_t done = path.position(place.visit.position, answer);  // its own inverse
   const StreamTable::Stop stop = streams_.next_stop(flow, streams_.table().route(flow), path, done + 1, answer);

@@ -177,7 +177,8 @@ SegmentResult segment(const Packet& p, const Frame& frame, const SegmentRequest&
     return SegmentResult::ok;
   }
   const bool may_fragment = p.version == 4 && !(Ipv4::fragment_field(p.bytes + p.ip) & Ipv4::kDontFragment);
-  if (p.ip_protocol == kIpTcp && !p.fragment && p.payload < p.end) {
+  // A SYN with data (RFC 7413) would become two of them, with the data of the second at another place.
+  if (p.ip_protocol == kIpTcp && !p.fragment && p.payload < p.end && !(p.tcp_flags & Tcp::kSyn)) {
     if (headers >= r.max_ip) return SegmentResult::too_big;
     if (bad && !frame.offload_unknown) return SegmentResult::corrupt;  // cutting would make a right checksum for wrong bytes
     cut_tcp(p, r.max_ip - headers, r, sink, receiver);

@@ -81,7 +81,7 @@ Flow* StreamTable::decide_again(Flow* flow, uint64_t hash) {
   const uint32_t decided_by = shared_load(flow->decided_by);
   if (program_.behind(decided_by)) return flow;
   Tuple tuple = opening_tuple(*flow);
-  const Classification decision = decide(tuple);
+  const Classification decision = decide(tuple, false);
   const Path* path = decision.action == Action::chain ? program_->path(program_->chain(decision.chain)->path) : nullptr;
   const bool concerned = program_->moved_since(flow->policy, decided_by) || program_->moved_since(decision.policy, decided_by);
 

@@ -14,10 +14,11 @@ uint32_t service_code(const Program& program, const Service& service, const Flow
 
 }  // namespace
 
-Classification StreamTable::decide(Tuple& tuple) const {
+Classification StreamTable::decide(Tuple& tuple, bool midstream) const {
   const Program& program = *program_;
   const Classification decision = classify(program, tuple);
-  if (!program.delivers) return decision;
+  const bool either = midstream && decision.policy == kNoPolicy;
+  if (!program.delivers && !either) return decision;
   const auto delivers = [&](const Classification& c) { return c.action == Action::chain && program.path(program.chain(c.chain)->path)->deliver; };
   if (delivers(decision)) return decision;
   Tuple turned = tuple;
@@ -25,7 +26,7 @@ Classification StreamTable::decide(Tuple& tuple) const {
   std::swap(turned.source_port, turned.destination_port);
   turned.direction = tuple.direction == Direction::out ? Direction::in : Direction::out;
   const Classification other = classify(program, turned);
-  if (!delivers(other)) return decision;
+  if (!delivers(other) && !(either && other.action == Action::chain)) return decision;
   tuple = turned;
   return other;
 }
@@ -66,12 +67,19 @@ Flow* StreamTable::find_surely(const FlowKey& key, uint64_t hash) {
 }
 
 bool StreamTable::over(const Flow* flow, const Packet& packet, uint64_t now_ns) const {
-  if (packet.ip_protocol == kIpTcp && tcp_reopens(shared_load(flow->tcp), packet.tcp_flags)) return true;
+  if (packet.ip_protocol == kIpTcp && is_bare_syn(packet.tcp_flags)) {
+    const TcpState state = shared_load(flow->tcp);
+    if (tcp_reopens(state, packet.tcp_flags)) return true;
+    // Both ends seem to open it at once (RFC 9293 section 3.5), or somebody makes believe so: it may come onto a chain by that, never
+    // off one.
+    if (tcp_unanswered(state) && packet.tuple.direction != flow->opened && flow->action != Action::chain) return true;
+  }
   return idle_over(*flow, now_ns, program_->idle);
 }
 
-Flow* StreamTable::open(Tuple tuple, const FlowKey& key, uint64_t hash, uint64_t now_ns, Flow* over) {
-  const Classification decision = decide(tuple);
+Flow* StreamTable::open(const Packet& packet, const FlowKey& key, uint64_t hash, uint64_t now_ns, Flow* over) {
+  Tuple tuple = packet.tuple;
+  const Classification decision = decide(tuple, packet.ip_protocol == kIpTcp && !is_bare_syn(packet.tcp_flags));
   const Path* path = decision.action == Action::chain ? program_->path(program_->chain(decision.chain)->path) : nullptr;
   uint16_t chosen[kMaxHops];
   for (uint32_t i = 0; path && i < path->hops(); i++) chosen[i] = pick(key, uint32_t(hash), *path, i);
@@ -147,14 +155,18 @@ void StreamTable::seen(Flow* flow, const Packet& packet, bool answer, uint64_t n
   } else if (packet.ip_protocol != kIpTcp) {
     if (answer && shared_load(flow->tcp) == TcpState::none) shared_store(flow->tcp, TcpState::established);
   } else if (!packet.fragment || packet.first_fragment) {
-    std::atomic_ref<TcpState> tcp(flow->tcp);
-    TcpState state = tcp.load(std::memory_order_relaxed);
-    for (;;) {
-      const TcpState next = tcp_next(state, packet.tcp_flags, answer);
-      if (next == state || tcp.compare_exchange_weak(state, next, std::memory_order_relaxed)) break;
-    }
+    note_tcp(flow, packet.tcp_flags, answer, packet.payload < packet.end);
   }
   shared_store(flow->last_seen_ns, now_ns);
+}
+
+void StreamTable::note_tcp(Flow* flow, uint8_t flags, bool answer, bool data) {
+  std::atomic_ref<TcpState> tcp(flow->tcp);
+  TcpState state = tcp.load(std::memory_order_relaxed);
+  for (;;) {
+    const TcpState next = tcp_next(state, flags, answer, data);
+    if (next == state || tcp.compare_exchange_weak(state, next, std::memory_order_relaxed)) break;
+  }
 }
 
 void StreamTable::close(Flow* flow) {
@@ -310,7 +322,7 @@ Decision StreamTable::describe(const Tuple& tuple, uint64_t now_ns) const {
   const uint64_t hash = affinity_hash(program.affinity_key, key, Affinity::five_tuple);
   d.code = uint32_t(hash);
   Tuple opening = tuple;
-  const Classification c = decide(opening);
+  const Classification c = decide(opening, false);
   d.action = c.action;
   d.policy = c.policy;
   if (c.action == Action::chain) {

@@ -28,7 +28,7 @@ class StreamTable {
   bool over(const Flow* flow, const Packet& packet, uint64_t now_ns) const;
   // Opens a stream, in the place of `over` if that is not null. Another worker may have been faster: then it is that one's
   // stream. Null when the table has no entry to give.
-  Flow* open(Tuple tuple, const FlowKey& key, uint64_t hash, uint64_t now_ns, Flow* over);
+  Flow* open(const Packet& packet, const FlowKey& key, uint64_t hash, uint64_t now_ns, Flow* over);
   // Streams of policies that were changed with `existing: move` are decided again, once for each such change. What counts from
   // then on is the stream that it returns: one with another decision is another entry.
   Flow* up_to_date(Flow* flow, uint64_t hash) {
@@ -61,8 +61,8 @@ class StreamTable {
   Visit visit(const Flow* flow, const Instance& instance) const;
   // A packet has come back from an instance that the primary of its service directed the stream to: from now on it goes there at once.
   void learn(Flow* flow, const Path& path, uint32_t position, const Instance& from);
-  // An instance has ended the stream.
-  void reset(Flow* flow) { shared_store(flow->tcp, TcpState::closed); }
+  // Takes notice of what an instance may have made itself: a RST, in the name of one end.
+  void reset(Flow* flow, bool answer) { note_tcp(flow, Tcp::kRst, answer, false); }
 
   Decision describe(const Tuple& tuple, uint64_t now_ns) const;
   FlowView view(const Flow& flow, uint64_t now_ns) const;
@@ -71,8 +71,9 @@ class StreamTable {
 
  private:
   // Of the packet that opens a stream. Where it is the answer of an instance that ends a chain, seen before what it answers, the
-  // tuple is turned round.
-  Classification decide(Tuple& tuple) const;
+  // tuple is turned round; also where it opens no connection (`midstream`), no policy has it, and one of the other direction puts it on a chain.
+  Classification decide(Tuple& tuple, bool midstream) const;
+  static void note_tcp(Flow* flow, uint8_t flags, bool answer, bool data);
   uint16_t pick(const Flow* flow, const Path& path, uint32_t position) const { return pick(flow->key, flow->code, path, position); }
   uint16_t pick(const FlowKey& key, uint32_t code, const Path& path, uint32_t position) const;
   // Whether a pinned instance still serves streams of this path.

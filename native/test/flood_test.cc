@@ -40,10 +40,12 @@ uint32_t alive(const Engine& engine, uint32_t streams) {
 }  // namespace
 
 TEST_CASE("a flood of made-up senders does not put out streams that are alive, whatever it is made of") {
-  struct Kind { uint8_t protocol, flags; };
-  for (const Kind kind : {Kind{kIpTcp, Tcp::kSyn}, {kIpTcp, Tcp::kAck}, {kIpTcp, Tcp::kSyn | Tcp::kAck}, {kIpTcp, Tcp::kFin | Tcp::kAck}, {kIpUdp, 0}}) {
+  // `answered`: as a listener does, which knows no better either.
+  struct Kind { uint8_t protocol, flags; bool answered = false; };
+  for (const Kind kind : {Kind{kIpTcp, Tcp::kSyn}, {kIpTcp, Tcp::kSyn, true}, {kIpTcp, Tcp::kAck}, {kIpTcp, Tcp::kSyn | Tcp::kAck}, {kIpTcp, Tcp::kFin | Tcp::kAck}, {kIpUdp, 0}}) {
     for (const uint32_t established : {50u, 450u, 500u}) {
       CAPTURE(int(kind.flags));
+      CAPTURE(kind.answered);
       CAPTURE(established);
       Engine engine({.flows = 500});
       engine.install(program(Encapsulation::nsh));
@@ -51,6 +53,7 @@ TEST_CASE("a flood of made-up senders does not put out streams that are alive, w
       REQUIRE(alive(engine, established) == established);
       for (uint32_t n = 0; n < 5'000; n++) {
         feed(engine, kIn, packet(kind.protocol, 1000 + n, 4000, kind.flags), 60 * kSecond + n * 1000);
+        if (kind.answered) feed(engine, kOut, packet(kind.protocol, 1000 + n, 4000, Tcp::kSyn | Tcp::kAck, true), 60 * kSecond + n * 1000);
         if (n % 64 == 0) engine.tick(60 * kSecond + n * 1000);
       }
       // One had to make room for the first of the flood where there was none.

@@ -193,6 +193,8 @@ t.test('TCP: a closed stream leaves soon, and a new SYN opens it anew', async (t
   send(simulation, IN, tcp({ flags: SYN, mss: 1460 }));
   t.equal(await state(), 'opening');
   send(simulation, OUT, answer(tcp, { flags: SYN | ACK, mss: 1460 }));
+  t.equal(await state(), 'opening', 'a listener answers anybody');
+  send(simulation, IN, tcp());
   t.equal(await state(), 'established');
   send(simulation, IN, tcp({ flags: FIN | ACK }));
   t.equal(await state(), 'closing');
@@ -211,6 +213,7 @@ t.test('TCP: a closed stream leaves soon, and a new SYN opens it anew', async (t
   t.equal(network.counters().streams.active, 0, 'one that nobody answered is forgotten as other streams are');
   send(simulation, IN, tcp({ flags: SYN }));
   send(simulation, OUT, answer(tcp, { flags: SYN | ACK }));
+  send(simulation, IN, tcp());
   for (let i = 0; i < 3; i++) {
     network.advance(300n * SECOND);
     t.equal(network.counters().streams.active, 1, 'TCP is idle for 350 s at least, and a keepalive begins that anew');
@@ -222,6 +225,7 @@ t.test('TCP: a closed stream leaves soon, and a new SYN opens it anew', async (t
   const opened = network.counters().streams.opened;
   send(simulation, IN, tcp({ flags: SYN, sequence: 999_999 }));
   send(simulation, OUT, answer(tcp, { flags: SYN | ACK }));
+  send(simulation, IN, tcp());
   t.equal(await state(), 'established', 'a SYN that comes again, also with another sequence, is of the same stream');
   send(simulation, IN, tcp({ flags: SYN, sequence: 5 }));
   t.equal(await state(), 'established', 'and does not end one that is established: its ends decide that');
