@@ -19,12 +19,13 @@ uint64_t FragmentTable::bucket(const FragmentKey& key) const {
   return (h >> 7) & (rows_.size() - 1) & ~uint64_t(kWays - 1);
 }
 
-void FragmentTable::remember(const FragmentKey& key, FragmentPorts ports, uint64_t now_ns) {
+void FragmentTable::remember(const FragmentKey& key, FragmentPorts ports, uint64_t now_ns, bool first) {
   std::lock_guard lock(lock_);
   Row* const rows = &rows_[bucket(key)];
   Row* best = rows;
   for (uint32_t i = 0; i < kWays; i++) {
     if (rows[i].used && rows[i].key == key) {
+      if (first && now_ns < rows[i].seen_ns + kLifetimeNs) return;
       best = &rows[i];
       break;
     }

@@ -1,5 +1,5 @@
-// Later fragments have no ports: this remembers, per datagram, those of its first fragment (RFC 791, RFC 8200 section 4.5),
-// and holds fragments that came before their first one. Bounded in both; the oldest gives way. Shared by all workers: fragments
+// Later fragments have no ports, and over IPv6 no protocol that counts: this remembers, per datagram, those of its first fragment
+// (RFC 791, RFC 8200 section 4.5), and holds fragments that came before their first one. Bounded in both; the oldest gives way. Shared by all workers: fragments
 // are rare enough for a lock.
 #pragma once
 #include <atomic>
@@ -16,7 +16,7 @@ namespace weir {
 struct FragmentKey {
   Address source, destination;
   uint32_t id = 0;
-  uint32_t tenant_protocol = 0;
+  uint32_t tenant_protocol = 0;  // protocol: over IPv4, where it is part of a datagram's name
   uint32_t vlans = 0;
   uint32_t direction = 0;
   bool operator==(const FragmentKey&) const = default;
@@ -24,11 +24,13 @@ struct FragmentKey {
 
 struct FragmentPorts {
   uint16_t source = 0, destination = 0;
+  uint8_t protocol = 0;
+  bool crosses = false;  // nothing that is steered
 };
 
 class FragmentTable {
  public:
-  static constexpr uint64_t kLifetimeNs = 30'000'000'000;  // RFC 8200 allows 60 s; Linux uses 30 s
+  static constexpr uint64_t kLifetimeNs = 60'000'000'000;  // RFC 8200; Linux waits as long over IPv6, 30 s over IPv4
   static constexpr uint64_t kHoldNs = 1'000'000'000;
   static constexpr uint32_t kHeldFrames = 256, kHeldBytes = 9216, kHeldHeadroom = 192;
 
@@ -42,7 +44,8 @@ class FragmentTable {
 
   explicit FragmentTable(uint32_t datagrams);
 
-  void remember(const FragmentKey& key, FragmentPorts ports, uint64_t now_ns);
+  // `first`: a datagram that is known keeps what its first one said.
+  void remember(const FragmentKey& key, FragmentPorts ports, uint64_t now_ns, bool first);
   bool find(const FragmentKey& key, uint64_t now_ns, FragmentPorts& ports) const;
 
   // Copies a frame that came too early. False when it does not fit or all places are taken.

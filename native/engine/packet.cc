@@ -165,7 +165,9 @@ void read_network(Packet& p, uint32_t length, bool ipv4) {
     p.tuple.destination = Address::from_ipv6(h + 24);
   }
   p.tuple.protocol = p.ip_protocol;
-  const bool steerable = has_ports(p.ip_protocol) || p.ip_protocol == (ipv4 ? kIpIcmp : kIpIcmp6);
+  // What a later fragment of IPv6 says is behind it means nothing (RFC 8200 section 4.5); its first one knows.
+  const bool later = !ipv4 && p.fragment && !p.first_fragment;
+  const bool steerable = later || has_ports(p.ip_protocol) || p.ip_protocol == (ipv4 ? kIpIcmp : kIpIcmp6);
   return steerable ? read_transport(p) : crossing(p, CrossReason::other_protocol);
 }
 

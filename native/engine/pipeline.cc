@@ -78,7 +78,7 @@ bool Pipeline::complete_fragment(Context& c, Packet& packet, FragmentKey& key) {
   key.source = packet.tuple.source;
   key.destination = packet.tuple.destination;
   key.id = packet.fragment_id;
-  key.tenant_protocol = packet.tuple.tenant << 8 | packet.ip_protocol;
+  key.tenant_protocol = packet.tuple.tenant << 8 | (packet.version == 4 ? packet.ip_protocol : 0);
   key.vlans = uint32_t(packet.tuple.vlan_outer) << 12 | packet.tuple.vlan_inner;
   key.direction = uint32_t(packet.tuple.direction);
   if (packet.first_fragment) return true;
@@ -86,7 +86,19 @@ bool Pipeline::complete_fragment(Context& c, Packet& packet, FragmentKey& key) {
   if (!fragments_.find(key, c.now_ns, ports)) return false;
   packet.tuple.source_port = ports.source;
   packet.tuple.destination_port = ports.destination;
+  packet.tuple.protocol = packet.ip_protocol = ports.protocol;
+  if (ports.crosses) {
+    packet.verdict = Packet::Verdict::cross;
+    packet.cross = CrossReason::other_protocol;
+  }
   return true;
+}
+
+void Pipeline::remember_fragment(Context& c, const Packet& packet, const FragmentKey& key) {
+  const bool crosses = packet.verdict == Packet::Verdict::cross;
+  // Over IPv6 an identification does not come again so soon: a second first fragment is a copy, or shall lead the later ones another
+  // way. Over IPv4 sixteen bits are used up in less than a minute.
+  fragments_.remember(key, {packet.tuple.source_port, packet.tuple.destination_port, packet.ip_protocol, crosses}, c.now_ns, packet.version == 6);
 }
 
 uint32_t inner_limit(uint32_t outer_room, Encapsulation encapsulation, uint32_t l2) {

@@ -161,8 +161,10 @@ class Pipeline {
   void join(Context& c, PortId port, DatagramBatch::Visit visit, const Packet& packet, const void* stream, Piece link);
   void finish_join(Sink& sink);
 
-  // Finds the ports of a later fragment; true if the tuple is complete now.
+  // Finds the ports of a later fragment, over IPv6 also its protocol and verdict; true if the tuple is complete now.
   bool complete_fragment(Context& c, Packet& packet, FragmentKey& key);
+  // Of a first fragment, whose key complete_fragment() has made.
+  void remember_fragment(Context& c, const Packet& packet, const FragmentKey& key);
 
   ProgramUse& program_;
   Counters& counters_;

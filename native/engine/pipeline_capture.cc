@@ -18,6 +18,9 @@ uint8_t dscp_of(const Packet& p) {
   return p.version == 4 ? ip[1] >> 2 : uint8_t((load16(ip) >> 6) & 63);
 }
 
+// A first fragment that crosses, whose later ones are told to only by that.
+bool leads_fragments(const Packet& p) { return p.verdict == Packet::Verdict::cross && p.first_fragment && p.version == 6; }
+
 // Puts a stamp before each segment.
 class Stamper final : public SegmentReceiver {
  public:
@@ -51,7 +54,8 @@ void Pipeline::prepare_capture(PortId port, const Frame& frame, Prepared& prepar
   Packet& packet = prepared.packet;
   prepared.indexed = false;
   parse_frame(frame, packet);
-  if (packet.verdict != Packet::Verdict::steer) return;
+  const bool steered = packet.verdict == Packet::Verdict::steer;
+  if (!steered && !leads_fragments(packet)) return;
   const uint16_t capture = uint16_t((port - 1) / 2);
   auto complete = [&](Tuple& t) {
     t.capture = capture;
@@ -61,6 +65,7 @@ void Pipeline::prepare_capture(PortId port, const Frame& frame, Prepared& prepar
     t.vlan_inner = packet.inner_tci & 0xfff;
   };
   complete(packet.tuple);
+  if (!steered) return;
   if (packet.icmp_error) complete(packet.icmp_tuple);
   prepared.key = flow_key(packet.tuple);
   prepared.indexed = true;
@@ -68,7 +73,7 @@ void Pipeline::prepare_capture(PortId port, const Frame& frame, Prepared& prepar
 
 void Pipeline::from_capture(Context& c, Prepared& prepared) {
   Packet& packet = prepared.packet;
-  if (packet.verdict == Packet::Verdict::cross) {
+  if (packet.verdict == Packet::Verdict::cross && !leads_fragments(packet)) {
     if (!program_->virtual_addresses.empty() && answer_for_virtual(c, packet)) return;
     return cross(c, packet.cross);
   }
@@ -80,9 +85,13 @@ void Pipeline::from_capture(Context& c, Prepared& prepared) {
     if (!fragments_.hold(key, c.port, c.frame, c.now_ns)) counters_.drop(DropReason::fragment_overflow);
     return;
   }
-  prepared.index(*program_);
-  if (packet.first_fragment) fragments_.remember(key, {packet.tuple.source_port, packet.tuple.destination_port}, c.now_ns);
-  steer(c, prepared);
+  if (packet.first_fragment) remember_fragment(c, packet, key);
+  if (packet.verdict == Packet::Verdict::cross) {
+    cross(c, packet.cross);
+  } else {
+    prepared.index(*program_);
+    steer(c, prepared);
+  }
   if (packet.first_fragment) release_held(c, key);
 }
 
@@ -203,7 +212,7 @@ void Pipeline::to_instance(Context& c, const Packet& packet, Flow* flow, const P
         piece.tuple.direction = travel_of(*flow, answer);
         FragmentKey key;
         complete_fragment(c, piece, key);
-        fragments_.remember(key, {packet.tuple.source_port, packet.tuple.destination_port}, c.now_ns);
+        remember_fragment(c, piece, key);
       }
       if (stop.final) counters_.hand_over(path.chain, instance.id, stamper.segments(), stamper.bytes() - uint64_t(stamper.segments()) * (packet.ip - request.from));
       return;

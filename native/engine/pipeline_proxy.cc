@@ -220,7 +220,7 @@ void Pipeline::from_proxied(Context& c, Prepared& prepared) {
     FragmentKey key;
     packet.tuple.direction = travel;
     complete_fragment(c, packet, key);
-    fragments_.remember(key, {packet.tuple.source_port, packet.tuple.destination_port}, c.now_ns);
+    remember_fragment(c, packet, key);
   }
   if (packet.ip_protocol == kIpTcp && (packet.tcp_flags & Tcp::kRst) && !packet.fragment) streams_.reset(flow, answer);
 

@@ -29,7 +29,7 @@ TEST_CASE("fragments that another worker saw, by a clock a moment ahead, are you
   FragmentTable table(16);
   const FragmentKey key{.id = 7};
   constexpr uint64_t kAhead = 1'000'000, kBehind = 999'000;
-  table.remember(key, {1, 2}, kAhead);
+  table.remember(key, {1, 2}, kAhead, false);
   FragmentPorts ports;
   CHECK(table.find(key, kBehind, ports));
   CHECK(!table.find(key, kAhead + FragmentTable::kLifetimeNs, ports));

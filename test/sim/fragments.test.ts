@@ -52,6 +52,60 @@ for (const encapsulation of ['nsh', 'geneve'] as const) {
   });
 }
 
+/** One of fd01::2 to fd02::2 in fragments, the second of which says that `claimed` is behind it. */
+function pieces6(protocol: number, claimed: number, id: number, ports = [40_000, 80]): [Buffer, Buffer] {
+  const segment = Buffer.alloc(24 + 20, 'w');
+  segment.writeUInt16BE(ports[0] ?? 0, 0);
+  segment.writeUInt16BE(ports[1] ?? 0, 2);
+  segment.writeUInt16BE(protocol === 17 ? segment.length : 0, 4);
+  segment.writeUInt16BE(0x5010, 12);
+  const part = (next: number, offset: number, more: number, data: Buffer): Buffer => {
+    const headers = Buffer.alloc(14 + 40 + 8);
+    headers.write('0200000000bb0200000000aa86dd60000000', 0, 'hex');
+    headers.writeUInt16BE(8 + data.length, 18);
+    headers.writeUInt16BE(0x2c40, 20);
+    headers.write('fd010000000000000000000000000002fd020000000000000000000000000002', 22, 'hex');
+    headers[54] = next;
+    headers.writeUInt16BE(offset | more, 56);
+    headers.writeUInt32BE(id, 58);
+    return Buffer.concat([headers, data]);
+  };
+  return [part(protocol, 0, 1, segment.subarray(0, 24)), part(claimed, 24, 0, segment.subarray(24))];
+}
+
+t.test('IPv6: later fragments go where their first one goes, whatever they say of themselves', async (t) => {
+  const text = steerAll().replace('match: {}', 'match: {protocol: tcp, destination_port: 80}');
+  for (const protocol of [6, 17, 50]) {
+    for (const claimed of [6, 17, 50, 60, 255]) {
+      for (const order of ['in order', 'the other way round']) {
+        const simulation = await simulate(text);
+        t.teardown(() => simulation.dataplane.stop());
+        const { network } = simulation;
+        const pieces = pieces6(protocol, claimed, 7);
+        for (const [i, frame] of (order === 'in order' ? pieces : pieces.toReversed()).entries()) network.inject(IN, frame, BigInt(i) * 1000n);
+        network.advance(MS);
+        t.equal(network.sent(0).length, protocol === 6 ? 4 : 0, `${protocol}, then ${claimed}, ${order}: stamped`);
+        t.strictSame(network.sent(OUT), pieces, `${protocol}, then ${claimed}, ${order}: what leaves`);
+        t.equal(network.counters().held, 0);
+        t.equal(balance(simulation), 0);
+      }
+    }
+  }
+});
+
+t.test('IPv6: a second first fragment leads none astray', async (t) => {
+  const simulation = await simulate(steerAll().replace('match: {}', 'match: {protocol: tcp, destination_port: 80}'));
+  t.teardown(() => simulation.dataplane.stop());
+  const { network } = simulation;
+  const [first, later] = pieces6(6, 6, 7);
+  for (const [i, frame] of [first, pieces6(50, 50, 7)[0], pieces6(6, 6, 7, [40_000, 81])[0]].entries()) network.inject(IN, frame, BigInt(i) * 1000n);
+  network.advance(50_000n * MS);
+  network.clear();
+  network.inject(IN, later, 50_001n * MS);
+  network.advance(50_002n * MS);
+  t.equal(network.sent(0).length, 2);
+});
+
 for (const encapsulation of ['nsh', 'geneve'] as const) {
   t.test(`${encapsulation}: with \`fragment: true\` a datagram that may not be fragmented goes through its instances in outer fragments`, async (t) => {
     const sim = await simulate(steerAll(encapsulation).replace('{interface: eth1}', '{interface: eth1, fragment: true}'));
