@@ -112,18 +112,19 @@ class Pipeline {
   // All but the hash.
   void prepare_capture(PortId port, const Frame& frame, Prepared& prepared);
   void from_capture(Context& c, Prepared& prepared);
-  void cross(Context& c, CrossReason reason);
+  void cross(Context& c, const Packet& packet, CrossReason reason);
   bool answer_for_virtual(Context& c, const Packet& packet);
   void steer(Context& c, Prepared& prepared);
-  // To the next instance, stamped or not. `limit`: the longest IP packet that its attached instances carry.
+  // To the next instance, stamped or not. `limit`: the longest IP packet that its attached instances and the way out carry.
   void to_instance(Context& c, const Packet& packet, Flow* flow, const Path& path, const StreamTable::Stop& stop, bool answer, uint32_t limit);
-  void clamp(Context& c, const Packet& packet, const Path& path);
+  // `way_out`: the longest IP packet that the capture it leaves by carries.
+  void clamp(Context& c, const Packet& packet, const Path& path, uint32_t way_out);
   void release_held(Context& c, const FragmentKey& key);
   void answer_too_big(Context& c, const Packet& packet, uint32_t mtu);
 
   // pipeline_fragments.cc
-  // To an instance: a packet that can't be cut and does not fit. False where it is too long for fragments, too.
-  bool stamp_whole(Context& c, const Packet& packet, const Path& path, const StreamTable::Stop& stop, const Tunnel& tunnel, const Stamp& stamp);
+  // To an instance: a packet that can't be cut and does not fit. False where it is longer than `uncut`.
+  bool stamp_whole(Context& c, const Packet& packet, const Path& path, const StreamTable::Stop& stop, const Tunnel& tunnel, const Stamp& stamp, uint32_t uncut);
   // One datagram that is longer than its underlay's MTU, in fragments. `head` begins with the stamp.
   void send_fragmented(Sink& sink, const Tunnel& tunnel, DatagramBatch::Visit visit, Piece head, Piece payload);
   // A fragment from an instance; false if it is none.

@@ -18,6 +18,22 @@ uint8_t dscp_of(const Packet& p) {
   return p.version == 4 ? ip[1] >> 2 : uint8_t((load16(ip) >> 6) & 63);
 }
 
+bool may_be_fragmented(const Packet& p) { return p.version == 4 && !(Ipv4::fragment_field(p.bytes + p.ip) & Ipv4::kDontFragment); }
+
+// Whether an error about it may be sent, in its destination's name: both ends are single hosts, and over IPv4 it begins a datagram.
+bool between_hosts(const Packet& p) {
+  if (p.ip >= kEthernetHeader && (p.bytes[0] & 1)) return false;
+  const uint8_t* ip = p.bytes + p.ip;
+  if (p.version == 6) {
+    const uint8_t *source = ip + 8, *destination = ip + 24;
+    static constexpr uint8_t kNone[15] = {};
+    const bool none_or_loopback = std::memcmp(source, kNone, 15) == 0 && source[15] < 2;
+    return source[0] != 0xff && destination[0] != 0xff && !none_or_loopback;
+  }
+  const uint8_t source = ip[12], destination = ip[16];
+  return source != 0 && source != 127 && source < 224 && destination < 224 && (!p.fragment || p.first_fragment);
+}
+
 // A first fragment that crosses, whose later ones are told to only by that.
 bool leads_fragments(const Packet& p) { return p.verdict == Packet::Verdict::cross && p.first_fragment && p.version == 6; }
 
@@ -75,7 +91,7 @@ void Pipeline::from_capture(Context& c, Prepared& prepared) {
   Packet& packet = prepared.packet;
   if (packet.verdict == Packet::Verdict::cross && !leads_fragments(packet)) {
     if (!program_->virtual_addresses.empty() && answer_for_virtual(c, packet)) return;
-    return cross(c, packet.cross);
+    return cross(c, packet, packet.cross);
   }
   if (packet.verdict == Packet::Verdict::malformed) return counters_.drop(packet.drop);
   if (!packet.fragment) return steer(c, prepared);
@@ -87,7 +103,7 @@ void Pipeline::from_capture(Context& c, Prepared& prepared) {
   }
   if (packet.first_fragment) remember_fragment(c, packet, key);
   if (packet.verdict == Packet::Verdict::cross) {
-    cross(c, packet.cross);
+    cross(c, packet, packet.cross);
   } else {
     prepared.index(*program_);
     steer(c, prepared);
@@ -110,8 +126,14 @@ void Pipeline::release_held(Context& c, const FragmentKey& key) {
   }
 }
 
-void Pipeline::cross(Context& c, CrossReason reason) {
+void Pipeline::cross(Context& c, const Packet& packet, CrossReason reason) {
   if (c.frame.length < c.frame.wire_length) return counters_.drop(DropReason::truncated);
+  const uint32_t mtu = program_->captures[(c.port - 1) / 2].mtu;
+  if (c.frame.length > mtu && packet.verdict == Packet::Verdict::steer && packet.ip_length() > mtu && c.frame.offload.gso() == Offload::kGsoNone &&
+      !c.frame.offload_unknown && !may_be_fragmented(packet)) {
+    counters_.drop(DropReason::too_big);
+    return answer_too_big(c, packet, mtu);
+  }
   counters_.crossed.add(c.frame.length);
   counters_.crossed_by[size_t(reason)]++;
   const Piece piece{c.frame.bytes, c.frame.length};
@@ -148,42 +170,45 @@ void Pipeline::steer(Context& c, Prepared& prepared) {
     counters_.policies[flow->policy].bytes.add(packet.ip_length());
   }
   if (flow->action == Action::drop) return counters_.drop(DropReason::policy);
-  if (flow->action == Action::pass) return cross(c, flow->policy == kNoPolicy ? CrossReason::default_pass : CrossReason::policy);
+  if (flow->action == Action::pass) return cross(c, packet, flow->policy == kNoPolicy ? CrossReason::default_pass : CrossReason::policy);
 
   const Route route = streams_.route(flow);
   const Path* path = program_->path(route.path);
   if (!path) return counters_.drop(DropReason::return_unknown_path);
   counters_.chains[path->chain].packets++;
   counters_.chains[path->chain].bytes.add(packet.ip_length());
+  // What an instance keeps leaves by no capture.
+  const uint32_t way_out = path->deliver ? 65535 : program_->captures[flow->capture].mtu;
   if (path->deliver) {
     // Both ends may be on either side of the capture: who sent it tells, or whose stream an ICMP error quotes.
     answer = packet.tuple.swapped() == flow->opener_is_a;
     if (answer) {
-      clamp(c, packet, *path);
-      return cross(c, CrossReason::delivered_answer);
+      clamp(c, packet, *path, way_out);
+      return cross(c, packet, CrossReason::delivered_answer);
     }
   }
   const StreamTable::Stop stop = streams_.next_stop(flow, route, *path, 0, answer);
   if (stop.kind == StreamTable::Stop::Kind::drop) return counters_.drop(stop.reason);
-  if (stop.kind == StreamTable::Stop::Kind::end) return cross(c, CrossReason::empty_chain);
+  if (stop.kind == StreamTable::Stop::Kind::end) return cross(c, packet, CrossReason::empty_chain);
 
   remember_link(flow, packet);
-  clamp(c, packet, *path);
-  to_instance(c, packet, flow, *path, stop, answer, path->proxy_mtu);
+  clamp(c, packet, *path, way_out);
+  to_instance(c, packet, flow, *path, stop, answer, std::min(path->proxy_mtu, way_out));
 }
 
-// Any instance of the path may be the narrowest.
-void Pipeline::clamp(Context& c, const Packet& packet, const Path& path) {
+// Any instance of the path may be the narrowest, or the way out.
+void Pipeline::clamp(Context& c, const Packet& packet, const Path& path, uint32_t way_out) {
   if (packet.ip_protocol != kIpTcp || !(packet.tcp_flags & Tcp::kSyn) || packet.fragment || !program_->mss_clamp) return;
-  const uint32_t limit = path_limit(path, packet.ip);
+  const uint32_t limit = std::min(path_limit(path, packet.ip), way_out);
   const uint32_t headers = (packet.version == 4 ? kIpv4Header : kIpv6Header) + kTcpHeader;
   if (limit > headers) clamp_mss(packet, c.frame, uint16_t(std::min<uint32_t>(limit - headers, 65535)));
 }
 
 void Pipeline::to_instance(Context& c, const Packet& packet, Flow* flow, const Path& path, const StreamTable::Stop& stop, bool answer, uint32_t limit) {
   const Instance& instance = *stop.instance;
+  const uint32_t most = limit;
   if (instance.proxied()) {
-    const uint32_t uncut = path.fragments ? uncut_limit(path, packet.ip) : 0;
+    const uint32_t uncut = path.fragments ? std::min(most, uncut_limit(path, packet.ip)) : 0;
     if (path.stamped) limit = std::min(limit, path_limit(path, packet.ip));
     if (!to_proxied(c, packet, flow, stop, answer, limit, uncut)) answer_too_big(c, packet, std::max(limit, uncut));
     return;
@@ -220,8 +245,9 @@ void Pipeline::to_instance(Context& c, const Packet& packet, Flow* flow, const P
     case SegmentResult::corrupt: return counters_.drop(DropReason::bad_transport);
     case SegmentResult::too_big:
       if (path.fragments) {
-        if (stamp_whole(c, packet, path, stop, tunnel, stamp)) return;
-        limit = std::max(limit, uncut_limit(path, packet.ip));
+        const uint32_t uncut = std::min(most, uncut_limit(path, packet.ip));
+        if (stamp_whole(c, packet, path, stop, tunnel, stamp, uncut)) return;
+        limit = std::max(limit, uncut);
       }
       counters_.drop(DropReason::too_big);
       answer_too_big(c, packet, limit);
@@ -229,11 +255,12 @@ void Pipeline::to_instance(Context& c, const Packet& packet, Flow* flow, const P
 }
 
 // "Fragmentation needed" (RFC 1191) or "packet too big" (RFC 4443 section 3.2) back to the sender, as if from the packet's
-// destination: a bump in the wire has no address of its own there. At most 100 a second, never about an ICMP error.
+// destination: a bump in the wire has no address of its own there. At most 100 a second, never about an ICMP error, nor what RFC 1122
+// section 3.2.2 leaves out.
 void Pipeline::answer_too_big(Context& c, const Packet& p, uint32_t mtu) {
   constexpr uint64_t kCostNs = 10'000'000, kBurstNs = 200'000'000;
   if (!program_->is_capture_port(c.port)) return;  // on its way: only where it came from can it be answered
-  if (p.icmp_error || c.frame.length < c.frame.wire_length || mtu < 68) return;
+  if (p.icmp_error || c.frame.length < c.frame.wire_length || mtu < 68 || !between_hosts(p)) return;
   if (icmp_allowance_ns_ + kBurstNs < c.now_ns) icmp_allowance_ns_ = c.now_ns - kBurstNs;
   if (icmp_allowance_ns_ + kCostNs > c.now_ns) return;
   icmp_allowance_ns_ += kCostNs;

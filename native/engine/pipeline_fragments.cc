@@ -38,9 +38,9 @@ class Pipeline::WholeStamper final : public SegmentReceiver {
   const uint8_t inner_version_;
 };
 
-bool Pipeline::stamp_whole(Context& c, const Packet& packet, const Path& path, const StreamTable::Stop& stop, const Tunnel& tunnel, const Stamp& stamp) {
+bool Pipeline::stamp_whole(Context& c, const Packet& packet, const Path& path, const StreamTable::Stop& stop, const Tunnel& tunnel, const Stamp& stamp, uint32_t uncut) {
   const Instance& to = *stop.instance;
-  const SegmentRequest request{path.encapsulation == Encapsulation::nsh ? 0 : packet.ip, uncut_limit(path, packet.ip),
+  const SegmentRequest request{path.encapsulation == Encapsulation::nsh ? 0 : packet.ip, uncut,
                                tunnel.outer_length() + stamp_length(path.encapsulation), true};
   leave_checksum(c.frame);
   WholeStamper stamper(*this, c.sink, tunnel, {to.id, stop.hop}, stamp, packet.version, longest_datagram(program_->underlay(to), tunnel));

@@ -228,7 +228,7 @@ void Pipeline::from_proxied(Context& c, Prepared& prepared) {
   const StreamTable::Stop stop = streams_.next_stop(flow, streams_.table().route(flow), path, done + 1, answer);
   if (stop.kind == StreamTable::Stop::Kind::drop) return counters_.drop(stop.reason);
   replace_link(c.frame, packet, write_link(*flow, travel, packet.version, c.sink), c.sink);
-  clamp(c, packet, path);  // it may be a connection that the instance opens in the sender's place
+  clamp(c, packet, path, path.deliver ? 65535 : program_->captures[flow->capture].mtu);  // it may be a connection that the instance opens in the sender's place
   if (stop.kind == StreamTable::Stop::Kind::instance) {
     to_instance(c, packet, flow, path, stop, answer, path.proxy_mtu);
   } else {

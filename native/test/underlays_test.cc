@@ -18,6 +18,7 @@ constexpr PortId kSecond = 3;
 // then each stream meets instance 0 on the first underlay, and instance 3 on the second.
 std::shared_ptr<Program> two_underlays(Encapsulation encapsulation, bool apart, uint32_t first_mtu = 1500, uint32_t second_mtu = 1500) {
   auto p = program(encapsulation);
+  p->captures[0].mtu = 9000;
   p->underlays[0].mtu = first_mtu;
   p->underlays.push_back({ip(10, 30, 0, 1), {}, {{2, 0, 0, 0, 3, 1}}, second_mtu});
   for (const size_t i : {1u, 3u}) {

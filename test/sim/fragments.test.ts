@@ -101,8 +101,8 @@ t.test('IPv6: a second first fragment leads none astray', async (t) => {
   for (const [i, frame] of [first, pieces6(50, 50, 7)[0], pieces6(6, 6, 7, [40_000, 81])[0]].entries()) network.inject(IN, frame, BigInt(i) * 1000n);
   network.advance(50_000n * MS);
   network.clear();
-  network.inject(IN, later, 50_001n * MS);
-  network.advance(50_002n * MS);
+  network.inject(IN, later);
+  network.advance(MS);
   t.equal(network.sent(0).length, 2);
 });
 

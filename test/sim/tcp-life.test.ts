@@ -13,12 +13,11 @@ const web = (byDefault: 'pass' | 'drop', more = ''): string =>
   steerAll().replace('policies: [', `policies: [${more}`).replace('{name: all, match: {}, chain: inspect}', `{name: web, match: {protocol: tcp, source: 10.1.0.0/24, destination_port: 80}, chain: inspect}`) + `default: ${byDefault}\n`;
 
 /** Runs frames one millisecond apart (or `after` so many), and counts how often each of them was stamped. */
-function through({ network }: Simulation, frames: readonly (readonly [port: number, frame: Buffer, after?: bigint])[], begun: { at: bigint }): number[] {
+function through({ network }: Simulation, frames: readonly (readonly [port: number, frame: Buffer, after?: bigint])[]): number[] {
   return frames.map(([port, frame, after = 1n]) => {
-    begun.at += after * MS;
     network.clear();
-    network.inject(port, frame, begun.at);
-    network.advance((begun.at += MS));
+    network.inject(port, frame, after * MS);
+    network.advance((after + 1n) * MS);
     return network.sent(0).length;
   });
 }
@@ -31,9 +30,8 @@ for (const byDefault of ['pass', 'drop'] as const) {
     t.test(`default ${byDefault}: ${what} from the other side beforehand does not decide a connection`, async (t) => {
       const simulation = await simulate(web(byDefault));
       t.teardown(() => simulation.dataplane.stop());
-      const begun = { at: 0n };
-      through(simulation, [[OUT, answer(tcp, { flags })]], begun);
-      t.strictSame(through(simulation, HANDSHAKE, begun), STEERED);
+          through(simulation, [[OUT, answer(tcp, { flags })]]);
+      t.strictSame(through(simulation, HANDSHAKE), STEERED);
     });
   }
 }
@@ -42,33 +40,32 @@ t.test('a SYN from the other side does not take a connection off its chain', asy
   const simulation = await simulate(web('pass'));
   t.teardown(() => simulation.dataplane.stop());
   const [syn, ...rest] = HANDSHAKE;
-  t.strictSame(through(simulation, [syn, [OUT, answer(tcp, { flags: SYN })], ...rest], { at: 0n }), [2, 2, 2, 2, 2, 2]);
+  t.strictSame(through(simulation, [syn, [OUT, answer(tcp, { flags: SYN })], ...rest]), [2, 2, 2, 2, 2, 2]);
   const oneWay = { sourcePort: 40_001 }; // its answers take another way
   const onItsWay = [[IN, tcp({ ...oneWay, flags: SYN })], [IN, tcp(oneWay)], [OUT, answer(tcp, { ...oneWay, flags: SYN })], [IN, tcp(oneWay)]] as const;
-  t.strictSame(through(simulation, onItsWay, { at: 1000n * MS }), [2, 2, 2, 2]);
+  t.strictSame(through(simulation, onItsWay), [2, 2, 2, 2]);
 });
 
 t.test('a connection that is met in its midst goes on the chain that a policy of either direction has for it', async (t) => {
   for (const first of [[OUT, answer(tcp, { payload: Buffer.from('200') })], [IN, tcp()]] as const) {
     const simulation = await simulate(web('drop'));
     t.teardown(() => simulation.dataplane.stop());
-    t.strictSame(through(simulation, [first, [IN, tcp()], [OUT, answer(tcp, { payload: Buffer.from('200') })]], { at: 0n }), [2, 2, 2]);
+    t.strictSame(through(simulation, [first, [IN, tcp()], [OUT, answer(tcp, { payload: Buffer.from('200') })]]), [2, 2, 2]);
     const { flows } = await simulation.network.flows(0, 10);
     t.equal(flows.length, 1);
   }
   const simulation = await simulate(web('drop', '{name: in, match: {protocol: tcp, direction: in}, action: pass}, '));
   t.teardown(() => simulation.dataplane.stop());
-  t.strictSame(through(simulation, [[OUT, answer(tcp, { payload: Buffer.from('200') })]], { at: 0n }), [0], 'its own goes first');
+  t.strictSame(through(simulation, [[OUT, answer(tcp, { payload: Buffer.from('200') })]]), [0], 'its own goes first');
 });
 
 t.test('a RST that both ends ignore does not end a connection', async (t) => {
   for (const [side, forged] of [[OUT, answer(tcp, { flags: RST, sequence: 0xdeadbeef })], [IN, tcp({ flags: RST, sequence: 0xdeadbeef })]] as const) {
     const simulation = await simulate(steerAll());
     t.teardown(() => simulation.dataplane.stop());
-    const begun = { at: 0n };
-    const more = [[IN, tcp({ payload: Buffer.from('x') })], [OUT, answer(tcp, { payload: Buffer.from('y') })]] as const;
-    through(simulation, [...HANDSHAKE, [side, forged], ...more, ...more], begun);
-    through(simulation, [[IN, tcp({ payload: Buffer.from('x') }), 60_000n]], begun);
+      const more = [[IN, tcp({ payload: Buffer.from('x') })], [OUT, answer(tcp, { payload: Buffer.from('y') })]] as const;
+    through(simulation, [...HANDSHAKE, [side, forged], ...more, ...more]);
+    through(simulation, [[IN, tcp({ payload: Buffer.from('x') }), 60_000n]]);
     t.equal(simulation.network.counters().streams.opened, 1);
   }
 });
@@ -78,9 +75,8 @@ t.test('a RST that is heeded ends it: whoever sent it says nothing more, or says
   for (const after of [[], [[IN, tcp({ payload: Buffer.from('late') })]], [[IN, tcp({ flags: RST })], [IN, tcp()], [OUT, answer(tcp, {})]]] as const) {
     const simulation = await simulate(steerAll());
     t.teardown(() => simulation.dataplane.stop());
-    const begun = { at: 0n };
-    through(simulation, [...HANDSHAKE, [OUT, rst], ...after], begun);
-    simulation.network.advance(begun.at + 8000n * MS);
+      through(simulation, [...HANDSHAKE, [OUT, rst], ...after]);
+    simulation.network.advance(8000n * MS);
     t.equal(simulation.network.counters().streams.active, 0);
   }
 });
@@ -88,12 +84,11 @@ t.test('a RST that is heeded ends it: whoever sent it says nothing more, or says
 t.test('an ICMP error opens no stream that it quotes', async (t) => {
   const simulation = await simulate(web('pass'));
   t.teardown(() => simulation.dataplane.stop());
-  const begun = { at: 0n };
-  through(simulation, [[IN, tcp({ flags: SYN })], [OUT, answer(tcp, { flags: RST | ACK })]], begun);
+  through(simulation, [[IN, tcp({ flags: SYN })], [OUT, answer(tcp, { flags: RST | ACK })]]);
   const quoted = tcp({}).subarray(14, 42);
   const error = frame4('10.2.0.1', '10.1.0.2', 1, Buffer.concat([Buffer.from([3, 3, 0, 0, 0, 0, 0, 0]), quoted]), [], true);
-  through(simulation, [[OUT, error, 5001n]], begun); // idle for too long, and not swept yet
-  t.strictSame(through(simulation, HANDSHAKE, begun), STEERED);
+  through(simulation, [[OUT, error, 5001n]]); // idle for too long, and not swept yet
+  t.strictSame(through(simulation, HANDSHAKE), STEERED);
 });
 
 t.test('a SYN with data that does not fit is not cut in two: its sender is told', async (t) => {
