@@ -19,6 +19,11 @@ export class Pace {
     return this.#tokens >= 0 ? 0 : (-this.#tokens / this.perSecond) * 1000;
   }
 
+  /** Counts what a request turned out to cost beside itself: those behind it wait for that. */
+  owe(requests: number): void {
+    this.#tokens -= requests;
+  }
+
   /** Whether nothing is owed, so that it may be forgotten. */
   get rested(): boolean {
     this.#refill();

@@ -35,14 +35,15 @@ interface Answer {
   readonly result?: unknown;
   readonly error?: { readonly code: number; readonly message: string };
 }
-async function ask(groups: readonly number[], ...methods: (readonly [string, object?])[]): Promise<Answer[]> {
-  const input = methods.map(([method, params], id) => `${JSON.stringify({ jsonrpc: '2.0', id, method, ...(params === undefined ? {} : { params }) })}\n`).join('');
+const ask = (groups: readonly number[], ...methods: (readonly [string, object?])[]): Promise<Answer[]> =>
+  send(groups, methods.map(([method, params], id) => `${JSON.stringify({ jsonrpc: '2.0', id, method, ...(params === undefined ? {} : { params }) })}\n`).join(''));
+async function send<T = Answer>(groups: readonly number[], input: string): Promise<T[]> {
   const file = join(lab.directory, 'requests');
   writeFileSync(file, input);
   const child = await lab.start('fwd', ['python3', '-c', as(groups) + CLIENT, lab.socket, file]);
   const { stdout, stderr, code } = await child.ended;
   if (code !== 0) throw new Error(`the client: ${stderr}`);
-  return stdout.trim().split('\n').map((line) => JSON.parse(line) as Answer);
+  return stdout.trim().split('\n').map((line) => JSON.parse(line) as T);
 }
 
 writeFileSync(join(lab.directory, 'affinity.key'), KEY);
@@ -107,4 +108,20 @@ await t.test('one user can not take all connections', async (t) => {
   t.equal((await lab.ctl('status')).code, 0, 'others are served');
   await hoarder.stop('SIGKILL');
   await weir.stop();
+});
+
+await t.test('nor can a reader end weir, or keep it from others, by what it asks for at once', async (t) => {
+  const policies = Array.from({ length: 5000 }, (_, i) => `{name: tenant-${i}, match: {protocol: tcp, source: 10.${i >> 8}.${i & 255}.0/24, destination_port: [80, 443, 8000-8100]}, chain: inspect}`);
+  const config = lab.config({ policies: `policies: [${policies.join(', ')}]` });
+  writeFileSync(config, readFileSync(config, 'utf8').replace(`control: {socket: ${lab.socket}}`, control(`, read_only_group: "${READERS}"`)));
+  const weir = await lab.start('fwd', [...WEIR, 'run', '--config', config, '--fresh-flows'], /"msg":"ready"/);
+  t.teardown(() => weir.stop());
+  const batch = (length: number): string => `${JSON.stringify(Array.from({ length }, (_, id) => ({ jsonrpc: '2.0', id, method: 'config.get' })))}\n`;
+  const asked = send<Answer | Answer[]>([READERS], batch(1300) + batch(100).repeat(3));
+  t.equal((await lab.ctl('status')).code, 0, 'others are served meanwhile');
+  const [refused, ...answers] = await asked;
+  t.match(refused, { error: { code: -32600, message: /at most 100 requests/ } });
+  t.strictSame(answers.map((batch) => (batch as Answer[]).length), [100, 100, 100]);
+  t.equal((await lab.ctl('status')).code, 0);
+  t.equal((await weir.stop()).code, 0, 'it goes on until it is told to end');
 });

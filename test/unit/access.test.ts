@@ -61,6 +61,8 @@ t.test('requests beyond the pace wait, in proportion to what is owed, and a paus
   t.notOk(pace.rested);
   now = 20;
   t.equal(pace.take(), 10);
+  pace.owe(5);
+  t.equal(pace.take(), 70, 'a long answer counts as several');
   now = 10_000;
   t.ok(pace.rested);
   for (let i = 0; i < 10; i++) t.equal(pace.take(), 0, 'never more than the burst');
