@@ -4,7 +4,7 @@ import { ChangeRefused } from '../config/refused.js';
 import type { ManagerServer } from '../appliance/server.js';
 import type { ApplianceStatus } from '../appliance/status.js';
 import type { Logger } from '../observe/log.js';
-import type { Who } from '../observe/who.js';
+import { ACCEPTED, type Who } from '../observe/who.js';
 import type { AnyMethod } from './method.js';
 
 export interface ManagerContext {
@@ -23,7 +23,7 @@ export const APPLIANCE_METHODS: Readonly<Record<string, AnyMethod<ManagerContext
     params: { type: 'object', required: ['document'], properties: { document: { type: 'object' }, dry_run: { type: 'boolean' } }, additionalProperties: false },
     run: async ({ document, dry_run: dryRun = false }: { document: PlainDocument; dry_run?: boolean }, { server, log, who }: ManagerContext) => {
       const applied = await server.manager.apply(document, dryRun);
-      if (!dryRun && applied.changes.length > 0) log.info({ who }, `appliance applied by ${who}: ${applied.changes.slice(0, 5).join('; ')}`);
+      if (!dryRun && applied.changes.length > 0) log.info({ who, [ACCEPTED]: true }, `appliance applied by ${who}: ${applied.changes.slice(0, 5).join('; ')}`);
       return { ...applied, who: String(who) };
     },
   },

@@ -26,7 +26,13 @@ export interface Peer {
   readonly groups: readonly number[];
 }
 
-/** Never throws: of a peer that stays unknown only the name `otherwise` is known. */
+/** With the name of the user, where there is one. Not for whom nobody has admitted: everyone can connect, and this reads a file. */
+export function named(who: Who, file?: string): Who {
+  const name = who.uid === null ? null : userName(who.uid, file);
+  return name === null ? who : new Who(name, who.uid, who.gid, who.pid);
+}
+
+/** Users by their number. Never throws: of a peer that stays unknown only the name `otherwise` is known. */
 export function peerOf(socket: Socket, otherwise: string): Peer {
   const unknown: Peer = { who: new Who(otherwise), groups: [] };
   // There is no public way to a socket's descriptor, and without it none to SO_PEERCRED: net.Socket has no `fd`, and
@@ -37,7 +43,7 @@ export function peerOf(socket: Socket, otherwise: string): Peer {
     const found = native.peerCredentials(descriptor);
     if (found === null) return unknown;
     const { uid, gid, pid, groups } = found;
-    return { who: new Who(userName(uid) ?? `uid ${uid}`, uid, gid, pid > 0 ? pid : null), groups: [gid, ...groups] };
+    return { who: new Who(`uid ${uid}`, uid, gid, pid > 0 ? pid : null), groups: [gid, ...groups] };
   } catch {
     return unknown;
   }

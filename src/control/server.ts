@@ -13,7 +13,7 @@ import type { HandOverRequest } from '../dataplane/hand-over.js';
 import { call } from './call.js';
 import { Connection, type Answering } from './connection.js';
 import { METHODS } from './methods.js';
-import { peerOf } from './peer.js';
+import { named, peerOf } from './peer.js';
 import { NOT_ALLOWED, RpcError, failure } from './protocol.js';
 import { Subscription } from './subscription.js';
 import { Turns } from './turns.js';
@@ -91,18 +91,19 @@ export class ControlServer {
 
   #serve(socket: Socket): void {
     const peer = peerOf(socket, `control connection ${++this.#connections}`);
-    const { who } = peer;
+    const { uid } = peer.who;
     const { events, log, answer } = this.options;
     const access = accessOf(peer, this.admission);
-    const unlimited = who.uid === 0 || who.uid === this.admission.user;
-    const user = access === 'none' ? null : this.#users.enter(who.uid, access, unlimited);
+    const unlimited = uid === 0 || uid === this.admission.user;
+    const user = access === 'none' ? null : this.#users.enter(uid, access, unlimited);
     if (access === 'none' || user === null) {
-      const why = access === 'none' ? `${who} may not use this socket` : `${who} has ${MOST_CONNECTIONS_OF_USER} connections, and no user may have more`;
-      log.warn({ who }, `a control connection was refused: ${why}`);
+      const why = access === 'none' ? `${peer.who} may not use this socket` : `${peer.who} has ${MOST_CONNECTIONS_OF_USER} connections, and no user may have more`;
+      log.warn({ who: peer.who }, `a control connection was refused: ${why}`);
       socket.on('error', () => socket.destroy());
       socket.end(`${JSON.stringify(failure(null, new RpcError(NOT_ALLOWED, why)))}\n`, () => socket.destroy());
       return;
     }
+    const who = named(peer.who);
     const subscription = new Subscription(socket, events, (waiting) => {
       log.warn({ who, waiting }, `${who} did not read its events and was cut off: ${waiting.events} of them, ${waiting.bytes} bytes, were waiting`);
     });

@@ -2,7 +2,7 @@
 import { ChangeRefused, GenerationMismatch } from '../config/refused.js';
 import type { EventFacts, Events } from '../observe/events.js';
 import type { Logger } from '../observe/log.js';
-import type { Named } from '../observe/who.js';
+import { ACCEPTED, type Named } from '../observe/who.js';
 import { idsRevision, type Ids } from '../program/ids.js';
 import type { Origin, Prepared } from '../state/state.js';
 import type { Desired } from './desired.js';
@@ -121,7 +121,7 @@ export class Transactions {
       throw error;
     }
     await draft?.commit().catch((error: unknown) => this.ledger.log.error({ error: (error as Error).message }, 'the change is in force, but its state could not be put in place: a restart begins with the one before'));
-    this.ledger.log.info({ generation: this.ledger.desired.generation, who }, `${what} (${who})`);
+    this.ledger.log.info({ generation: this.ledger.desired.generation, who, [ACCEPTED]: true }, `${what} (${who})`);
     for (const fact of facts) this.ledger.events.emit(fact, who);
     this.ledger.installed(who);
     return { generation: this.ledger.desired.generation, changed: what, who: String(who) };

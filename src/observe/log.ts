@@ -4,6 +4,7 @@ import type { PrettyOptions } from 'pino-pretty';
 import type { Configuration } from '../config/configuration.js';
 import { lazily } from '../lazily.js';
 import { RateLimit } from './rate-limit.js';
+import { ACCEPTED } from './who.js';
 
 export type { Logger };
 
@@ -17,10 +18,10 @@ export function createLogger(level: Configuration['log']['level'] = 'info', dest
     hooks: {
       logMethod(args, method, lineLevel) {
         const [first, second] = args as readonly unknown[];
-        const fields = typeof first === 'object' && first !== null ? (first as Readonly<Record<string, unknown>>) : null;
+        const fields = typeof first === 'object' && first !== null ? (first as Readonly<Record<string | symbol, unknown>>) : null;
         const message = fields === null ? first : second;
-        // Who changed what is always written: requests are limited elsewhere.
-        if (typeof message !== 'string' || fields?.['who'] !== undefined) return method.apply(this, args);
+        // Who changed what is always written: changes are limited elsewhere, and who is refused can't make any.
+        if (typeof message !== 'string' || fields?.[ACCEPTED] === true) return method.apply(this, args);
         const say = method as (fields: object, message: string) => void;
         if (limit.admits(lineLevel, message, (leftOut) => say.call(this, { left_out: leftOut }, `${leftOut} more like this were left out: ${message}`))) method.apply(this, args);
       },

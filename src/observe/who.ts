@@ -23,3 +23,6 @@ export type Named = Who | string;
 export const WEIR = new Who('weir');
 
 export const whoIs = (named: Named): Who => (typeof named === 'string' ? new Who(named) : named);
+
+/** A field of the log line of an accepted change, which is written however many there are. Being a symbol, it is not in the line. */
+export const ACCEPTED = Symbol('accepted change');

@@ -2,7 +2,7 @@
 import { pino } from 'pino';
 import t from 'tap';
 import { eventLine } from '../../src/cli/events.js';
-import { userName } from '../../src/control/peer.js';
+import { named, userName } from '../../src/control/peer.js';
 import type { NativeCounters } from '../../src/dataplane/native.js';
 import { Watch } from '../../src/dataplane/watch.js';
 import { EVENT_KINDS, Events, KEPT_EVENTS, type EventFacts, type EventKind, type WeirEvent } from '../../src/observe/events.js';
@@ -228,4 +228,7 @@ t.test('who, in words', async (t) => {
   t.equal(userName(7, `${passwd}/passwd`), null);
   t.equal(userName(8, `${passwd}/passwd`), null);
   t.equal(userName(0, `${passwd}/none`), null);
+  t.equal(String(named(new Who('uid 1000', 1000, 1000, 4711), `${passwd}/passwd`)), 'alice, uid 1000, pid 4711');
+  t.equal(String(named(new Who('uid 8', 8, 8, 4711), `${passwd}/passwd`)), 'uid 8, pid 4711');
+  t.equal(String(named(new Who('control connection 3'), `${passwd}/passwd`)), 'control connection 3');
 });

@@ -1,6 +1,10 @@
 import t from 'tap';
 import { createLogger } from '../../src/observe/log.js';
+import { weighInstance } from '../../src/config/edits.js';
 import { RateLimit } from '../../src/observe/rate-limit.js';
+import { Who } from '../../src/observe/who.js';
+import { steerAll } from '../support/configuration.js';
+import { simulate } from '../support/sim.js';
 
 interface Line {
   readonly level: number;
@@ -38,10 +42,17 @@ t.test('a message that repeats is written twenty times, then counted, and the co
   t.equal(lines.length, 24);
 });
 
-t.test('who changed what is always written', async (t) => {
+t.test('who changed what is always written, who was refused is not', async (t) => {
   const { log, lines } = logged();
-  for (let i = 0; i < 100; i++) log.info({ generation: i, who: 'alice' }, 'switch incident is now on');
-  t.equal(lines.length, 100);
+  const { dataplane } = await simulate(steerAll(), 1000, log);
+  const alice = new Who('alice', 1000, 1000, 4711);
+  for (let weight = 1; weight <= 100; weight++) await dataplane.edit(weighInstance('ids', 'ids-1', weight), {}, alice);
+  await dataplane.stop();
+  const changes = lines.filter(({ msg }) => msg.endsWith('(alice, uid 1000, pid 4711)'));
+  t.equal(changes.length, 100);
+  t.strictSame(Object.keys(changes[0] ?? {}).sort(), ['generation', 'level', 'msg', 'time', 'who']);
+  for (let pid = 1; pid <= 100; pid++) log.warn({ who: new Who('uid 1001', 1001, 1001, pid) }, `a control connection was refused: uid 1001, pid ${pid} may not use this socket`);
+  t.equal(lines.filter(({ msg }) => /refused/.test(msg)).length, 20);
 });
 
 t.test('kinds of messages are bounded, and fields stay', async (t) => {
