@@ -67,7 +67,9 @@ export class ControlServer {
     mkdirSync(dirname(options.path), { recursive: true });
     const replaces = options.replace === true;
     const path = replaces ? `${options.path}.${process.pid}` : options.path;
-    if (!replaces) await removeStale(path);
+    // What bears this process's number was left by one that is dead.
+    if (replaces) rmSync(path, { force: true });
+    else await removeStale(path);
     const server = createServer();
     const control = new ControlServer(server, options, { readOnlyGroup: group, mode, user: geteuid?.() ?? 0, group: getegid?.() ?? 0 });
     server.maxConnections = MOST_CONNECTIONS;

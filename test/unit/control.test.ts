@@ -183,6 +183,10 @@ t.test('a second server is refused while one answers, and replaces a stale socke
   const second = await ControlServer.listen({ ...options, path: stale });
   await second.close();
   t.notOk(existsSync(stale));
+  writeFileSync(`${stale}.${process.pid}`, '', { mode: 0o600 });
+  const third = await ControlServer.listen({ ...options, path: stale, replace: true });
+  t.notOk(existsSync(`${stale}.${process.pid}`), 'nor is a successor kept from it by what one before left, whose number it has');
+  await third.close();
 });
 
 t.test('nobody there: the client says what to do', async (t) => {

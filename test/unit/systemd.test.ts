@@ -33,9 +33,15 @@ t.test('its exposure is low, and would not be without the sandbox', async (t) =>
   rmSync(directory, { recursive: true });
 });
 
+const text = readFileSync(unit, 'utf8');
+const value = (key: string): string[] => [...text.matchAll(new RegExp(`^${key}=(.*)$`, 'gm'))].map((match) => match[1] ?? '');
+
+t.test('live streams outlive a restart: systemd removes neither of the places where the flow table may be', async (t) => {
+  t.strictSame(value('RemoveIPC'), ['no'], '/dev/shm');
+  t.strictSame(value('RuntimeDirectoryPreserve'), ['yes'], "the control socket's directory");
+});
+
 t.test('one capability, a user of its own', async (t) => {
-  const text = readFileSync(unit, 'utf8');
-  const value = (key: string): string[] => [...text.matchAll(new RegExp(`^${key}=(.*)$`, 'gm'))].map((match) => match[1] ?? '');
   t.strictSame(value('AmbientCapabilities'), ['CAP_NET_RAW']);
   t.strictSame(value('CapabilityBoundingSet'), ['CAP_NET_RAW']);
   t.strictSame(value('User'), ['weir']);
