@@ -4,7 +4,7 @@ import type { Dataplane } from '../dataplane/dataplane.js';
 import { metricsText } from '../dataplane/metrics.js';
 import type { Logger } from '../observe/log.js';
 import { ServiceManager } from '../supervise/service-manager.js';
-import { Watchdog, watchdogInterval } from '../supervise/watchdog.js';
+import { Watchdog, successorInterval, watchdogInterval } from '../supervise/watchdog.js';
 import { VERSION } from '../version.js';
 import { documentOf } from './documents.js';
 
@@ -22,6 +22,7 @@ export class Supervision {
     private readonly dataplane: Dataplane,
     private readonly file: string,
     private readonly log: Logger,
+    private readonly successor: boolean,
   ) {
     this.#manager = ServiceManager.fromEnvironment(process.env, log);
     this.#watchdog = new Watchdog({ beats: () => dataplane.runner.beats?.() ?? [], alive: () => this.#manager.alive(this.#state()) }, log);
@@ -32,7 +33,7 @@ export class Supervision {
    * and may still have that address for a moment.
    */
   static async start(dataplane: Dataplane, file: string, log: Logger, successor = false): Promise<Supervision> {
-    const supervision = new Supervision(dataplane, file, log);
+    const supervision = new Supervision(dataplane, file, log, successor);
     const { metrics } = dataplane.configuration;
     if (metrics !== null) supervision.#metrics = await MetricsServer.listen(metrics, () => metricsText(dataplane, VERSION), log, successor ? PATIENCE_MS : 0);
     return supervision;
@@ -45,7 +46,7 @@ export class Supervision {
 
   ready(): void {
     this.#manager.ready(this.#state());
-    const interval = watchdogInterval(process.env);
+    const interval = this.successor && this.#manager.isThere ? successorInterval(process.env) : watchdogInterval(process.env);
     if (interval !== null) this.#watchdog.start(interval);
     else this.#status = setInterval(() => this.#manager.status(this.#state()), STATUS_MS).unref();
   }

@@ -17,6 +17,10 @@ export class ServiceManager {
     return new ServiceManager(socket === '' ? undefined : socket, log);
   }
 
+  get isThere(): boolean {
+    return this.socket !== undefined;
+  }
+
   /** Whoever reads the manager's status sees `status`. After a takeover this process is the service's main one. */
   ready(status: string): void {
     this.#say('READY=1', `MAINPID=${process.pid}`, `STATUS=${plain(status)}`);

@@ -7,12 +7,21 @@ import type { Logger } from '../observe/log.js';
 /** A thread without work still turns every 20 ms; much less than that would take an idle one for stuck. */
 const LEAST_INTERVAL_MS = 200;
 
+/**
+ * How often where nobody says. systemd gives its watchdog's time only to the process that it starts as the main one, and who takes
+ * over from that becomes it later; of who has no watchdog it takes no notice. Good for `WatchdogSec=3` and more.
+ */
+const SUCCESSOR_INTERVAL_MS = 1000;
+
 /** How often to tell it, in milliseconds: a third of the time it waits (sd_watchdog_enabled(3)); null where there is none for this process. */
 export function watchdogInterval({ WATCHDOG_USEC: microseconds, WATCHDOG_PID: pid }: Readonly<NodeJS.ProcessEnv>, ownPid = process.pid): number | null {
   if (microseconds === undefined || !/^[0-9]+$/.test(microseconds) || Number(microseconds) === 0) return null;
   if (pid !== undefined && pid !== '' && Number(pid) !== ownPid) return null;
   return Math.max(LEAST_INTERVAL_MS, Number(microseconds) / 3000);
 }
+
+/** As watchdogInterval(), of a process that has taken over from another one. */
+export const successorInterval = (environment: Readonly<NodeJS.ProcessEnv>): number => watchdogInterval(environment) ?? SUCCESSOR_INTERVAL_MS;
 
 export interface Watched {
   /** Rounds of each worker so far; empty where there are no threads but this one. */

@@ -103,7 +103,7 @@ await t.test('metrics on the loopback of its host, with what workers measure', a
 });
 
 let running: Running = weir;
-await t.test('after a takeover the new process is the main one, and has the metrics', async (t) => {
+await t.test('after a takeover the new process is the main one, has the metrics, and goes on telling the watchdog of whose time it was not told', async (t) => {
   const from = heard().length;
   const command = ['env', `NOTIFY_SOCKET=${notify}`, process.execPath, join(ROOT, 'dist/cli/main.js'), 'run', '--takeover', '--config', config];
   const next = await lab.start('fwd', command, /"msg":"ready"/);
@@ -111,6 +111,7 @@ await t.test('after a takeover the new process is the main one, and has the metr
   await until('READY', () => heardAfter(from, new RegExp(`^READY=1\\nMAINPID=${next.child.pid ?? 0}\\n`)));
   t.match(await lab.must('fwd', 'curl', '-sS', '--fail', 'http://127.0.0.1:9477/metrics'), /^weir_build_info/m);
   t.match(await lab.ping('wl', '10.2.0.2'), / 0% packet loss/);
+  await until('three pings', () => heard().slice(from).filter(({ pid, text }) => pid === next.child.pid && text.startsWith('WATCHDOG=1\n')).length >= 3);
   running = next;
 });
 

@@ -5,10 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import t from 'tap';
+import { Supervision } from '../../src/cli/supervision.js';
 import { native } from '../../src/dataplane/native.js';
 import { ServiceManager } from '../../src/supervise/service-manager.js';
 import { Watchdog, watchdogInterval } from '../../src/supervise/watchdog.js';
+import { steerAll } from '../support/configuration.js';
 import { ROOT, until } from '../support/lab.js';
+import { simulate } from '../support/sim.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'weir-notify-'));
 t.teardown(() => rmSync(directory, { recursive: true }));
@@ -62,6 +65,29 @@ t.test('the watchdog is told three times in the time that it waits', async (t) =
   t.equal(watchdogInterval({ WATCHDOG_USEC: '9000000', WATCHDOG_PID: '1' }), null, 'meant for another process');
   t.equal(watchdogInterval({ WATCHDOG_USEC: '1000' }), 200, 'not faster than an idle worker turns');
   for (const none of [{}, { WATCHDOG_USEC: '' }, { WATCHDOG_USEC: '0' }, { WATCHDOG_USEC: 'soon' }]) t.equal(watchdogInterval(none), null);
+});
+
+t.test('after a takeover the watchdog is told without being asked: systemd says its time only to the process that it starts as the main one', async (t) => {
+  const { dataplane } = await simulate(steerAll());
+  t.teardown(() => dataplane.stop());
+  const supervised = async (name: string, successor: boolean): Promise<{ heard: () => string[]; stop: () => void }> => {
+    const { heard, end } = await manager(join(directory, name));
+    process.env['NOTIFY_SOCKET'] = join(directory, name);
+    const supervision = await Supervision.start(dataplane, 'weir.yaml', log, successor);
+    supervision.ready();
+    return { heard: () => heard().map(([, text]) => text.split('\n')[0] ?? ''), stop: () => (supervision.stopping('SIGTERM'), end()) };
+  };
+  t.equal(process.env['WATCHDOG_USEC'], undefined);
+  const first = await supervised('first', false);
+  const next = await supervised('next', true);
+  await until('it to be told again and again', () => next.heard().length >= 4);
+  t.strictSame(next.heard().slice(0, 4), ['READY=1', 'WATCHDOG=1', 'WATCHDOG=1', 'WATCHDOG=1']);
+  t.notOk(first.heard().includes('WATCHDOG=1'), 'who was started without a watchdog has none');
+  first.stop();
+  next.stop();
+  const alone = await Supervision.start(dataplane, 'weir.yaml', log, true);
+  alone.ready();
+  alone.stopping('without a manager there is nothing to tell');
 });
 
 t.test('a worker that does not move stops it, and moving again lets it go on', async (t) => {
