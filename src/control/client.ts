@@ -3,8 +3,15 @@ import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { Failure } from '../failure.js';
 import { RpcError, type Response } from './protocol.js';
+import { closedToMe } from './way.js';
 
 const lost = (): Failure => new Failure('weir closed the connection');
+
+function notAdmitted(path: string): string {
+  const closed = closedToMe(path);
+  if (closed === null) return `${path} does not admit you: ask for access (control.mode, control.read_only_group), or use sudo.`;
+  return `you can't enter ${closed}, where the socket is: ask to be let in (its group, or its mode: \`weir doctor\` says what readers need), or use sudo.`;
+}
 
 export class ControlClient {
   #next = 1;
@@ -38,7 +45,7 @@ export class ControlClient {
           error.code === 'ENOENT' || error.code === 'ECONNREFUSED'
             ? `nothing listens on ${path}: is weir running? Start it with \`weir run --config FILE\`, or name its socket with --socket PATH.`
             : error.code === 'EACCES'
-              ? `${path} does not admit you: ask for access (control.mode), or use sudo.`
+              ? notAdmitted(path)
               : `can't connect to ${path}: ${error.message}`;
         reject(new Failure(why));
       });

@@ -4,6 +4,7 @@ import { createServer } from 'node:net';
 import { dirname } from 'node:path';
 import type { Configuration } from '../config/configuration.js';
 import { groupId } from '../control/access.js';
+import { closedToGroup } from '../control/way.js';
 import { native } from '../dataplane/native.js';
 import { destinationsOf, placesOf } from '../program/destinations.js';
 import { Neighbours } from '../dataplane/neighbours.js';
@@ -30,15 +31,26 @@ function may(path: string, mode: number): boolean {
   }
 }
 
-function directory(subject: string, path: string): Finding[] {
+function directory(subject: string, path: string, mode = '750'): Finding[] {
   const there = standing(path);
   if (may(there, constants.W_OK | constants.X_OK)) return [ok(subject, path === there ? `${path} can be written` : `${path} can be made`)];
-  const mend = `sudo install -d -o ${WHO} -m 750 ${path}`;
+  const mend = `sudo install -d -o ${WHO} -m ${mode} ${path}`;
   return [fail(subject, path === there ? `${path} can't be written by this user` : `${path} is not there, and this user can't make it in ${there}`, mend)];
+}
+
+/** Whether those who may only ask get as far as being asked who they are. */
+function readersOf(name: string, socket: string): Finding[] {
+  const group = groupId(name);
+  if (group === null) return [fail('control socket', `there is no group "${name}" (control.read_only_group)`, `sudo groupadd --system ${name}`)];
+  const closed = closedToGroup(socket, group);
+  if (closed === null) return [];
+  const { directory: place, mend } = closed;
+  return [warn('control socket', `members of ${name} (control.read_only_group) can't enter ${place}, so they can't get to the socket`, `sudo chmod ${mend} ${place}; systemd: RuntimeDirectoryMode=0755`)];
 }
 
 export function files({ stateDir, control, affinityKeyFile }: Configuration, running: string | null): Finding[] {
   const findings = directory('state directory', stateDir);
+  const readers = control.readOnlyGroup;
   if (running !== null) {
     const { mode, uid, gid } = statSync(running);
     findings.push(ok('control socket', `weir answers on ${running} (mode ${(mode & 0o777).toString(8).padStart(4, '0')}, user ${uid}, group ${gid})`));
@@ -46,10 +58,9 @@ export function files({ stateDir, control, affinityKeyFile }: Configuration, run
     const { gid } = statSync(control.socket);
     findings.push(fail('control socket', `${control.socket} does not admit this user`, `sudo usermod -aG "$(getent group ${gid} | cut -d: -f1)" ${WHO}; or sudo weir …`));
   } else {
-    findings.push(...directory('control socket', dirname(control.socket)));
+    findings.push(...directory('control socket', dirname(control.socket), readers === null ? '750' : '755'));
   }
-  const readers = control.readOnlyGroup;
-  if (readers !== null && groupId(readers) === null) findings.push(fail('control socket', `there is no group "${readers}" (control.read_only_group)`, `sudo groupadd --system ${readers}`));
+  if (readers !== null) findings.push(...readersOf(readers, running ?? control.socket));
   if ((control.mode & 0o002) !== 0) findings.push(warn('control socket', `its mode lets every user of this host change weir`, 'control: {mode: "0660"}'));
   if (affinityKeyFile !== null && !may(affinityKeyFile, constants.R_OK)) findings.push(fail('affinity key', `${affinityKeyFile} can't be read by this user`, `sudo chown ${WHO} ${affinityKeyFile}; sudo chmod 400 ${affinityKeyFile}`));
   if (affinityKeyFile !== null && may(affinityKeyFile, constants.R_OK) && (statSync(affinityKeyFile).mode & 0o077) !== 0) {

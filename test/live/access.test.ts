@@ -48,8 +48,9 @@ async function send<T = Answer>(groups: readonly number[], input: string): Promi
 
 writeFileSync(join(lab.directory, 'affinity.key'), KEY);
 writeFileSync(join(lab.directory, 'load.key'), LOAD_KEY);
-// Another user has to get at the socket.
-await lab.must('fwd', 'chmod', '755', lab.directory);
+// The lab's directory is for its owner alone. Others get as far as the unit of examples/ lets them, so a mode there that keeps readers out fails here.
+const runtimeMode = /^RuntimeDirectoryMode=(.*)$/m.exec(readFileSync(join(ROOT, 'examples/systemd/weir.service'), 'utf8'))?.[1] ?? '';
+await lab.must('fwd', 'chmod', runtimeMode, lab.directory);
 const control = (more: string): string => `control: {socket: ${lab.socket}${more}}`;
 const secrets = `affinity_key: {file: ${lab.directory}/affinity.key}\nload: {key: {file: ${lab.directory}/load.key}}\nlog: {level: trace}`;
 
@@ -85,6 +86,13 @@ await t.test('a read-only group: its members may ask, others may nothing, and we
   }
   t.ok(asked.every(({ code, stdout }) => code === 0 && stdout.length > 10));
   for (const file of readdirSync(join(lab.directory, 'state'))) t.equal(statSync(join(lab.directory, 'state', file)).mode & 0o077, 0, `${file} is for weir alone`);
+
+  // Where they can't enter its directory they get nothing, and weir says why.
+  await lab.must('fwd', 'chmod', '750', lab.directory);
+  await t.rejects(ask([READERS], ['status']), /PermissionError/);
+  t.match((await lab.ctl('doctor')).stdout, new RegExp(`^warn {2}control socket: members of ${READERS} .*can't enter ${lab.directory}.*\\n +fix: sudo chmod o\\+x ${lab.directory}`, 'm'));
+  await lab.must('fwd', 'chmod', runtimeMode, lab.directory);
+  t.match(await ask([READERS], ['status']), [{ result: {} }]);
   await weir.stop();
 });
 

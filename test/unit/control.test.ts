@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { Socket, connect, createServer, type AddressInfo } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
@@ -191,6 +191,32 @@ t.test('a second server is refused while one answers, and replaces a stale socke
 
 t.test('nobody there: the client says what to do', async (t) => {
   await t.rejects(ControlClient.connect(join(directory, 'none.sock')), /nothing listens on .*none.sock: is weir running\? Start it with/);
+});
+
+t.test('who is not let in is told whether by the socket or by a directory on the way', async (t) => {
+  const place = join(directory, 'kept');
+  const file = join(place, 'weir.sock');
+  mkdirSync(place);
+  const other = createServer();
+  await new Promise<void>((resolve) => other.listen(file, resolve));
+  chmodSync(file, 0);
+  // To root nothing is closed.
+  const privileged = process.geteuid?.() === 0;
+  const refusal = async (): Promise<string> => {
+    if (privileged) process.seteuid?.(64_321);
+    try {
+      return await ControlClient.connect(file).then(() => 'it is let in', (error: unknown) => (error as Error).message);
+    } finally {
+      if (privileged) process.seteuid?.(0);
+    }
+  };
+  chmodSync(directory, 0o755);
+  chmodSync(place, 0o755);
+  t.equal(await refusal(), `${file} does not admit you: ask for access (control.mode, control.read_only_group), or use sudo.`);
+  chmodSync(place, 0o600);
+  t.equal(await refusal(), `you can't enter ${place}, where the socket is: ask to be let in (its group, or its mode: \`weir doctor\` says what readers need), or use sudo.`);
+  chmodSync(place, 0o755);
+  await new Promise<void>((resolve) => other.close(() => resolve()));
 });
 
 t.test('a server that dies with a request unread: the client says that the connection is lost', async (t) => {

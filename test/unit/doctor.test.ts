@@ -1,5 +1,7 @@
 /** What `weir doctor` says of features, where what it finds does not depend on the machine; test/live/doctor.test.ts has the rest. */
 import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { effectiveCapabilities } from '../../src/dataplane/capabilities.js';
@@ -8,6 +10,8 @@ import { showFindings } from '../../src/cli/doctor.js';
 import { worst } from '../../src/doctor/doctor.js';
 import { fail, ok, warn } from '../../src/doctor/finding.js';
 import { kernel } from '../../src/doctor/kernel.js';
+import { files } from '../../src/doctor/resources.js';
+import { steerAll, valid } from '../support/configuration.js';
 import { ROOT } from '../support/lab.js';
 
 t.test('features that this kernel has, asked of the kernel', async (t) => {
@@ -31,6 +35,42 @@ t.test('each lack has its own words, level and fix', async (t) => {
     t.match(finding?.text, /Invalid argument/, feature);
     t.ok((finding?.fix ?? '').length > 5, feature);
   }
+});
+
+t.test("a read-only group that can't get to the socket: which directory keeps it out, and what lets it in", async (t) => {
+  const top = mkdtempSync(join(tmpdir(), 'weir-doctor-'));
+  t.teardown(() => rmSync(top, { recursive: true }));
+  const directory = join(top, 'run');
+  mkdirSync(directory);
+  const own = statSync(directory).gid;
+  const found = (group: number | null, running: string | null, at = directory): readonly string[][] =>
+    files(valid(steerAll('nsh', `control: {socket: ${at}/weir.sock${group === null ? '' : `, read_only_group: "${group}"`}}`)), running)
+      .filter(({ level, text }) => level !== 'ok' && /group/.test(text))
+      .map(({ level, text, fix }) => [level, text, fix ?? '']);
+  const others = own + 4_000_000;
+  const kept = (mend: string, at = directory): string[][] => [['warn', `members of ${mend.startsWith('g') ? own : others} (control.read_only_group) can't enter ${at}, so they can't get to the socket`, `sudo chmod ${mend} ${at}; systemd: RuntimeDirectoryMode=0755`]];
+  const rows: readonly (readonly [mode: number, group: number, expected: string[][], claim: string])[] = [
+    [0o755, others, [], 'everybody may enter'],
+    [0o750, others, kept('o+x'), 'a group that is not that of the directory'],
+    [0o750, own, [], 'its own group'],
+    [0o701, others, [], 'entering is enough'],
+    [0o701, own, kept('g+x'), 'to members of its group a directory says what it says to its group'],
+  ];
+  chmodSync(top, 0o755);
+  for (const [mode, group, expected, claim] of rows) {
+    chmodSync(directory, mode);
+    t.strictSame(found(group, null), expected, claim);
+    writeFileSync(join(directory, 'weir.sock'), '');
+    t.strictSame(found(group, join(directory, 'weir.sock')), expected, `${claim}, of the weir that runs`);
+    rmSync(join(directory, 'weir.sock'));
+  }
+  chmodSync(directory, 0o755);
+  chmodSync(top, 0o700);
+  t.strictSame(found(others, null), kept('o+x', top), 'one above it');
+  t.strictSame(found(null, null), [], 'without a group of readers it concerns nobody');
+  chmodSync(top, 0o755);
+  const missing = files(valid(steerAll('nsh', `control: {socket: ${top}/none/weir.sock, read_only_group: "${others}"}`)), null);
+  t.strictSame(missing.filter(({ subject, text }) => subject === 'control socket' && /group/.test(text)), [], 'what is not there yet keeps nobody out');
 });
 
 t.test('no fix is missing, and the end counts', async (t) => {

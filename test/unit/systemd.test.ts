@@ -41,6 +41,11 @@ t.test('live streams outlive a restart: systemd removes neither of the places wh
   t.strictSame(value('RuntimeDirectoryPreserve'), ['yes'], "the control socket's directory");
 });
 
+t.test('readers of the control socket get to it, and to nothing else', async (t) => {
+  t.strictSame(value('RuntimeDirectoryMode'), ['0755'], 'control.read_only_group');
+  t.strictSame([value('StateDirectoryMode'), value('ConfigurationDirectoryMode'), value('UMask')], [['0700'], ['0750'], ['0077']]);
+});
+
 t.test('one capability, a user of its own', async (t) => {
   t.strictSame(value('AmbientCapabilities'), ['CAP_NET_RAW']);
   t.strictSame(value('CapabilityBoundingSet'), ['CAP_NET_RAW']);
