@@ -11,12 +11,17 @@ export const TCP = 6;
 export const UDP = 17;
 export const ICMP = 1;
 export const ICMP6 = 58;
+/** Protocol of a later fragment over IPv6 until its stream is found: what it says itself counts for nothing (RFC 8200 section 4.5). */
+export const UNKNOWN = 0;
 
+const FRAGMENT = 44;
+const AUTHENTICATION = 51;
 /** Bits of a row's last word (native/node/function_queue.h). */
 const GENEVE = 1;
 const ETHERNET = 2;
 const MOST_TAGS = 2;
-const MOST_EXTENSIONS = 8;
+/** The transport's header among them: as many as the engine reads (native/engine/packet.cc), or a packet would be steered as one thing and looked at as another. */
+const MOST_HEADERS = 12;
 
 const NOTHING = new Uint8Array(0);
 
@@ -34,7 +39,7 @@ export class Packet {
 
   /** 0: no whole IP packet, and then nothing below means anything. */
   version: 0 | 4 | 6 = 0;
-  /** Of the IP packet's payload, behind IPv6's extension headers. */
+  /** Of the IP packet's payload, behind IPv6's extension headers; of a later fragment over IPv6 that of its stream, UNKNOWN where there is none. */
   protocol = 0;
   ip = 0;
   transport = 0;
@@ -203,34 +208,37 @@ export class Packet {
     }
   }
 
-  /** Where the upper header of an IPv6 packet is, 0 if it has none; sets the protocol. */
+  /** Where the upper header of an IPv6 packet is, 0 if it has none or more headers before it than the engine reads; sets the protocol. */
   #readExtensions(ip: number, end: number, quoted = false): number {
     const { memory } = this;
     let next = memory[ip + 6] ?? 0;
     let at = ip + 40;
-    for (let n = 0; n < MOST_EXTENSIONS; n++) {
-      if (next !== 0 && next !== 43 && next !== 44 && next !== 51 && next !== 60) break;
+    for (let n = 0; n < MOST_HEADERS; n++) {
+      if (!isExtension(next)) {
+        if (quoted) this.tupleProtocol = next;
+        else this.protocol = next;
+        return at;
+      }
       if (at + 8 > end) return 0;
       const type = next;
       next = memory[at] ?? 0;
-      if (type === 44) {
+      if (type === FRAGMENT) {
         const field = u16(memory, at + 2);
         at += 8;
         if (!quoted) this.fragment = (field & 0xfff9) !== 0; // an atomic fragment is none (RFC 6946)
         if ((field & 0xfff8) !== 0) {
           if (quoted) return 0;
           this.laterFragment = true;
-          break;
+          this.protocol = UNKNOWN;
+          return at;
         }
       } else {
         const words = memory[at + 1] ?? 0;
-        at += type === 51 ? (words + 2) * 4 : (words + 1) * 8;
+        at += type === AUTHENTICATION ? (words + 2) * 4 : (words + 1) * 8;
       }
       if (at > end) return 0;
     }
-    if (quoted) this.tupleProtocol = next;
-    else this.protocol = next;
-    return at;
+    return 0;
   }
 
   /** False if the packet is too short for what it says it is. */
@@ -300,6 +308,9 @@ export class Packet {
   }
 }
 
+/** What is walked over to find the transport (RFC 8200 section 4, RFC 7045): the list of native/wire/ip.h, the fragment header and AH. */
+const isExtension = (next: number): boolean =>
+  next === 0 || next === 43 || next === FRAGMENT || next === AUTHENTICATION || next === 60 || next === 135 || next === 139 || next === 140;
 /** Echo, timestamp, information, address mask: what has an identifier (RFC 792, RFC 950). */
 const isQuery4 = (type: number): boolean => type === 0 || type === 8 || (type >= 13 && type <= 18);
 /** Destination unreachable, source quench, redirect, time exceeded, parameter problem. */

@@ -7,7 +7,7 @@ import { LRUCache } from 'lru-cache';
 import { sameStream, type StreamTuple } from '../mesh/sync/record.js';
 import type { FieldValue } from '../mesh/sync/state-codec.js';
 import { i32 } from './bytes.js';
-import { TCP, type Packet } from './packet.js';
+import { TCP, UNKNOWN, type Packet } from './packet.js';
 import { ACK, FIN, RST, SYN } from './packet-views.js';
 import type { StreamEnd } from './service-function.js';
 
@@ -134,6 +134,7 @@ export class Streams<State> {
       const way = travels(stream, packet);
       if (way !== 0) {
         packet.original = way > 0;
+        if (packet.laterFragment) packet.protocol = packet.tupleProtocol = stream.protocol;
         // The same ports once more.
         if (stream.closed && this.options.idleMs === undefined && (packet.tcpFlags & (SYN | ACK | RST)) === SYN && !packet.related) {
           this.end(stream, 'closed');
@@ -148,7 +149,9 @@ export class Streams<State> {
         this.#see(stream, packet);
         return stream;
       }
-      if (place === PLACES) {
+      // Made by a later fragment that came before its first one: those that follow would find it and not the stream that begins now.
+      const nameless = stream.version === 6 && stream.protocol === UNKNOWN;
+      if (place === PLACES || nameless) {
         this.end(stream, 'evicted');
         this.#evicted++;
         return this.#open(key, packet, nowMs);
@@ -309,7 +312,8 @@ export class Streams<State> {
 /** 1: as the stream's first packet; -1: the other way; 0: it is another stream's. */
 function travels<State>(stream: Stream<State>, packet: Packet): number {
   const { version } = packet;
-  if (stream.version !== version || stream.protocol !== packet.tupleProtocol) return 0;
+  if (stream.version !== version) return 0;
+  if (stream.protocol !== packet.tupleProtocol && !(packet.laterFragment && packet.tupleProtocol === UNKNOWN)) return 0;
   if (version === 0) return 1;
   const { memory, tupleFrom, tupleTo, tuplePorts } = packet;
   const from = i32(memory, tupleFrom);

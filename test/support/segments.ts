@@ -179,3 +179,34 @@ export function fragments(flow: Flow, fromA: boolean, id: number): [Built, Built
     built(flow, `${fromA ? '→' : '←'} udp ${flow.aPort}:${flow.bPort} fragment at ${at}`, fromA, 17, ipPacket(from, to, 17, datagram.subarray(at, end), { fragment: [at, more], id }));
   return [part(0, 800, true), part(800, datagram.length, false)];
 }
+
+/** An IPv6 extension header: its number, and what is in it behind the number of the next one. */
+export interface Extension {
+  readonly type: number;
+  readonly body: Buffer;
+}
+
+/** 8 bytes long, or longer by `more` words of 8 (AH: of 4); what is in it is padding. */
+export function extension(type: number, more = 0): Extension {
+  const body = Buffer.alloc(7 + more * (type === 51 ? 4 : 8));
+  body[0] = more;
+  if (type !== 51 && type !== 43) body.set([1, body.length - 3], 1);
+  return { type, body };
+}
+
+export function fragmentHeader(offset: number, more: boolean, id: number): Extension {
+  const body = Buffer.alloc(7);
+  body.writeUInt16BE(offset | Number(more), 1);
+  body.writeUInt32BE(id, 3);
+  return { type: 44, body };
+}
+
+/** A packet over IPv6 with these headers between its own and the first one behind that. `claimed`: what the last of them says comes next. */
+export function extended(packet: Built, headers: readonly Extension[], claimed = packet.bytes[20] ?? 0): Built {
+  const bytes = Buffer.from(packet.bytes);
+  const inserted = headers.map(({ body }, i) => Buffer.concat([Buffer.from([headers[i + 1]?.type ?? claimed]), body]));
+  const whole = Buffer.concat([bytes.subarray(0, 54), ...inserted, bytes.subarray(54)]);
+  whole[20] = headers[0]?.type ?? claimed;
+  whole.writeUInt16BE(whole.length - 54, 18);
+  return { ...packet, bytes: whole, what: `${packet.what} behind ${headers.map(({ type }) => type).join(' ') || 'no header'}` };
+}

@@ -11,7 +11,7 @@ import { schema as meterSchema } from '../../src/service/functions/meter-setting
 import type { ServiceFunction } from '../../src/service/service-function.js';
 import { SettingsFile } from '../../src/service/settings.js';
 import { FunctionUnderTest, type Answer } from '../support/service-function.js';
-import { ACK, FIN, SYN, fragments, tcp, udp, type Flow } from '../support/segments.js';
+import { ACK, FIN, SYN, extended, extension, fragmentHeader, fragments, tcp, udp, type Flow } from '../support/segments.js';
 
 const FLOW: Flow = { a: '10.1.0.2', b: '10.2.0.2', aPort: 40_000, bPort: 80 };
 const at = (aPort: number, bPort = 80): Flow => ({ ...FLOW, aPort, bPort });
@@ -31,6 +31,22 @@ t.test('firewall: rules changed while it runs count for what opens; what is esta
 t.test('firewall: fragments follow their first one', async (t) => {
   const test = wall({ rules: [{ action: 'accept', protocol: 'udp', destination_port: 53 }] });
   t.strictSame(test.handle([...fragments(at(1, 53), true, 1), ...fragments(at(2, 54), true, 2)]), ['forward', 'forward', 'drop', 'drop']);
+});
+
+t.test('firewall: extension headers of IPv6 hide nothing, and what can not be read never passes', async (t) => {
+  const flow = (bPort: number): Flow => ({ a: 'fd01::2', b: 'fd02::2', aPort: 40_000, bPort });
+  const test = wall({ default: 'accept', rules: [{ action: 'drop', protocol: 'tcp', destination_port: 23 }] });
+  const behind = (n: number, kind: number, bPort: number) => extended(tcp(flow(bPort), true, { flags: SYN }), Array.from({ length: n }, () => extension(kind)));
+  for (const [n, kind] of [[9, 60], [11, 60], [1, 135], [1, 139], [1, 140], [11, 51]] as const) t.strictSame(test.handle([behind(n, kind, 23), behind(n, kind, 80)]), ['drop', 'forward'], `${n} of type ${kind}`);
+  t.strictSame(test.handle([behind(12, 60, 80)]), ['drop']);
+  t.equal(test.metric('firewall_invalid'), 1);
+});
+
+t.test('firewall: a later fragment over IPv6 belongs to its stream, whatever it says that it is', async (t) => {
+  const test = wall({ rules: [{ action: 'accept', protocol: 'udp', destination_port: 53 }, { action: 'accept', protocol: 60 }] });
+  const flow = (bPort: number): Flow => ({ a: 'fd01::2', b: 'fd02::2', aPort: 40_000, bPort });
+  const part = (bPort: number, more: boolean, claimed = 17) => extended(udp(flow(bPort), true, 'x'.repeat(40)), [fragmentHeader(more ? 0 : 48, more, bPort)], claimed);
+  for (const claimed of [17, 60, 6, 58, 0]) t.strictSame(test.handle([part(53, true), part(53, false, claimed), part(54, true), part(54, false, claimed)]), ['forward', 'forward', 'drop', 'drop'], `${claimed}`);
 });
 
 t.test('firewall: what is refused leaves nothing, and a flood does not drive out what is in use', async (t) => {

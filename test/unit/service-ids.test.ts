@@ -11,7 +11,7 @@ import { HeldBytes, TcpAssembly } from '../../src/service/functions/tcp-assembly
 import type { ServiceFunction } from '../../src/service/service-function.js';
 import { until } from '../support/lab.js';
 import { FunctionUnderTest, type Answer } from '../support/service-function.js';
-import { ACK, PSH, SYN, fragments, tcp, udp, type Built, type Flow } from '../support/segments.js';
+import { ACK, PSH, SYN, echo, extended, extension, fragmentHeader, fragments, tcp, udp, type Built, type Flow } from '../support/segments.js';
 
 const FLOW: Flow = { a: '10.1.0.2', b: '10.2.0.2', aPort: 40_000, bPort: 80 };
 const ids6: Flow = { a: 'fd01::2', b: 'fd02::2', aPort: 40_000, bPort: 80 };
@@ -111,6 +111,39 @@ t.test('drop: the packet that completes it, and all that follow, both directions
   t.strictSame(answers, ['forward', 'forward', 'forward', 'drop', 'drop', 'drop', 'forward', 'forward', 'forward'] satisfies Answer[]);
   t.equal(test.metric('ids_streams_blocked'), 1);
   t.strictSame(test.handle(fragments(FLOW, true, 1)), ['forward', 'forward'], 'UDP may be in fragments');
+});
+
+t.test('drop: extension headers of IPv6 hide nothing', async (t) => {
+  for (const [kind, most] of [[60, 11], [0, 11], [43, 11], [51, 11], [135, 1], [139, 2], [140, 11]] as const) {
+    const test = start({ rules: [{ id: 'attack', content: '/etc/passwd', action: 'drop' }] });
+    const behind = Array.from({ length: most }, () => extension(kind));
+    t.strictSame(test.handle([...open(ids6), extended(data(0, 'GET /etc/passwd', true, ids6), behind)]), ['forward', 'forward', 'drop'], `${most} of type ${kind}`);
+  }
+});
+
+t.test('what can not be read is dropped where a rule drops, and passes where all of them only alert', async (t) => {
+  const long = extended(data(0, 'GET /etc/passwd', true, ids6), Array.from({ length: 12 }, () => extension(60)));
+  const cut = { ...data(0, 'GET /etc/passwd'), bytes: data(0, 'GET /etc/passwd').bytes.subarray(0, 40) };
+  const ping = echo(ids6, true);
+  for (const [action, verdict] of [['drop', 'drop'], ['alert', 'forward']] as const) {
+    const test = start({ rules: [{ id: 'attack', content: '/etc/passwd', action }] });
+    t.strictSame(test.handle([long, cut, ping, extended(ping, [extension(60)]), extended(ping, [], 50)]), [verdict, verdict, 'forward', 'forward', 'forward'], `${action}; ICMP and ESP can be read`);
+    t.equal(test.metric('ids_unreadable'), 2);
+  }
+});
+
+t.test('drop: a later fragment over IPv6 is what its stream is, whatever it says', async (t) => {
+  const part = (built: Built, more: boolean, claimed: number): Built => extended(built, [fragmentHeader(more ? 0 : 48, more, 9)], claimed);
+  const claims = [6, 17, 58, 60, 50, 0];
+  const [web, dns] = [data(0, 'GET /etc/passwd', true, ids6), udp(ids6, true, 'x'.repeat(40))];
+  const dropping = start({ rules: [{ id: 'attack', content: '/etc/passwd', action: 'drop' }] });
+  t.strictSame(dropping.handle([part(web, true, 6), ...claims.map((claimed) => part(web, false, claimed))]), Array<Answer>(7).fill('drop'), 'of TCP');
+  t.strictSame(dropping.handle([part(dns, true, 17), ...claims.map((claimed) => part(dns, false, claimed))]), Array<Answer>(7).fill('forward'), 'of UDP');
+  const unknown = (n: number): Flow => ({ ...ids6, aPort: n });
+  const strays = claims.map((claimed, n) => part(data(0, 'GET /etc/passwd', true, unknown(n)), false, claimed));
+  t.strictSame(dropping.handle(strays), Array<Answer>(6).fill('drop'), 'whose first one nobody has seen');
+  const passing = start({ tcp_fragments: 'pass', rules: [{ id: 'attack', content: '/etc/passwd', action: 'drop' }] });
+  t.strictSame(passing.handle([part(web, true, 6), part(web, false, 60), ...strays]), Array<Answer>(8).fill('forward'));
 });
 
 t.test('other bytes for the same place: an alert, and with drop the copy goes', async (t) => {

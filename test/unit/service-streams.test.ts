@@ -3,7 +3,7 @@ import t from 'tap';
 import { Packet } from '../../src/service/packet.js';
 import type { StreamEnd, Verdict } from '../../src/service/service-function.js';
 import { FunctionUnderTest, type TestPacket } from '../support/service-function.js';
-import { ACK, FIN, RST, SYN, echo, fragments, icmpError, ipPacket, tcp, tcpSegment, udp, udpDatagram, type Flow } from '../support/segments.js';
+import { ACK, FIN, RST, SYN, echo, extended, fragmentHeader, fragments, icmpError, ipPacket, tcp, tcpSegment, udp, udpDatagram, type Flow } from '../support/segments.js';
 
 const V4: Flow = { a: '10.1.0.2', b: '10.2.0.2', aPort: 40_000, bPort: 80 };
 const V6: Flow = { a: 'fd01::2', b: 'fd02::2', aPort: 40_000, bPort: 80 };
@@ -50,6 +50,27 @@ for (const [name, flow] of [['IPv4', V4], ['IPv6', V6]] as const) {
     t.equal(states.length, 3);
   });
 }
+
+t.test('a later fragment over IPv6 is of the stream with its code, which says what it is; without one it is nothing that has a name', async (t) => {
+  const seen: [number, number, number][] = [];
+  let streams = 0;
+  const test = new FunctionUnderTest({
+    name: 'seeing',
+    newStream: () => streams++,
+    onPacket: ({ protocol, tupleProtocol }, stream) => {
+      seen.push([stream as number, protocol, tupleProtocol]);
+      return 'forward';
+    },
+  });
+  const part = (flow: Flow, fromA: boolean, offset: number, claimed: number): TestPacket => extended(udp(flow, fromA, 'x'.repeat(40)), [fragmentHeader(offset, offset === 0, 7)], claimed);
+  test.handle([part(V6, true, 0, 17), ...[17, 60, 6, 58, 0].map((claimed) => part(V6, true, 48, claimed)), part(V6, false, 48, 60)]);
+  t.strictSame(seen, Array(7).fill([0, 17, 17]));
+  seen.length = 0;
+  const stray: Flow = { ...V6, aPort: 1 };
+  test.handle([part(stray, true, 48, 6), part(stray, true, 96, 17), part(stray, true, 0, 17), part(stray, true, 48, 6)]);
+  t.strictSame(seen.map(([, protocol]) => protocol), [0, 0, 17, 17]);
+  t.equal(seen[2]?.[0], seen[3]?.[0]);
+});
 
 t.test('streams that share a code are told apart', async (t) => {
   const { test, states } = counting();

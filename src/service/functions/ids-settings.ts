@@ -105,6 +105,8 @@ export interface Patterns {
   readonly streamBytes: number;
   readonly totalBytes: number;
   readonly tailBytes: number;
+  /** A rule drops: then what can't be searched does not pass, either. */
+  readonly drops: boolean;
   readonly skip: boolean;
   readonly dropConflicts: boolean;
   readonly dropFragments: boolean;
@@ -150,6 +152,7 @@ export function compile(settings: IdsSettings): Patterns {
     streamBytes: settings.stream_bytes ?? 262_144,
     totalBytes: settings.total_bytes ?? 67_108_864,
     tailBytes: regexes.reduce((most, { window }) => Math.max(most, window), DEFAULT_TAIL),
+    drops,
     skip: settings.when_full === undefined ? !drops : settings.when_full === 'skip',
     dropConflicts: settings.conflicts === undefined ? drops : settings.conflicts === 'drop',
     dropFragments: settings.tcp_fragments === undefined ? drops : settings.tcp_fragments === 'drop',

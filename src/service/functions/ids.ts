@@ -4,7 +4,7 @@
  */
 import type { Counter, Gauge } from '../metrics.js';
 import { addressText, u32 } from '../bytes.js';
-import { TCP, UDP, type Packet } from '../packet.js';
+import { TCP, UDP, UNKNOWN, type Packet } from '../packet.js';
 import type { FunctionNode, ServiceFunction } from '../service-function.js';
 import { AlertFile } from './alert-file.js';
 import { compile, schema, type IdsSettings, type LiteralSet, type Pattern, type Patterns } from './ids-settings.js';
@@ -50,6 +50,7 @@ interface Counts {
   readonly blocked: Counter;
   readonly gaps: Counter;
   readonly conflicts: Counter;
+  readonly unreadable: Counter;
   readonly held: Gauge;
 }
 
@@ -180,6 +181,7 @@ export function ids(): ServiceFunction<Watched, IdsSettings> {
         blocked: node.counter('ids_streams_blocked', 'Streams that were ended by a pattern.'),
         gaps: node.counter('ids_gaps', 'Times that missing bytes were given up.'),
         conflicts: node.counter('ids_conflicts', 'Copies of segments with other bytes.'),
+        unreadable: node.counter('ids_unreadable', 'Packets that could not be read: dropped where a rule drops.'),
         held: node.gauge('ids_held_bytes', 'Bytes held: those that came too early, and the last ones of each stream.'),
       };
       node.every(1000, () => {
@@ -194,8 +196,15 @@ export function ids(): ServiceFunction<Watched, IdsSettings> {
     },
     onPacket(packet, watched, node) {
       if (watched.blocked) return 'drop';
-      if (packet.version === 0 || (packet.protocol !== TCP && packet.protocol !== UDP)) return 'forward';
-      if (packet.fragment) return packet.protocol === TCP && patterns.dropFragments ? 'drop' : 'forward';
+      const { protocol } = packet;
+      // Its receiver may read it.
+      if (packet.version === 0) {
+        counts?.unreadable.add();
+        return patterns.drops ? 'drop' : 'forward';
+      }
+      // A later fragment of no known stream may be of TCP.
+      if (packet.fragment) return (protocol === TCP || protocol === UNKNOWN) && patterns.dropFragments ? 'drop' : 'forward';
+      if (protocol !== TCP && protocol !== UDP) return 'forward';
       const direction = packet.original ? watched.forward : watched.answer;
       if (direction.edition !== edition) {
         direction.exact = direction.folded = 0;
@@ -206,7 +215,7 @@ export function ids(): ServiceFunction<Watched, IdsSettings> {
       search.direction = direction;
       search.node = node;
       search.drop = false;
-      if (packet.protocol === TCP) takeTcp(packet, direction);
+      if (protocol === TCP) takeTcp(packet, direction);
       else takeUdp(packet, direction);
       return search.drop ? 'drop' : 'forward';
     },
