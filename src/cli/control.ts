@@ -36,7 +36,7 @@ export function registerQueries(program: Command): void {
   program.command('metrics').description('every counter in the Prometheus text format').action((_, command: Command) => ask<string>(command, 'metrics', {}, (text) => text.trimEnd()));
   program.command('chains').description('chains, their paths and streams').action((_, command: Command) => ask<Answer<typeof chains>>(command, 'chains', {}, show.chains));
   program.command('services').description('services and their instances').action((_, command: Command) => ask<Answer<typeof services>>(command, 'services', {}, show.services));
-  program.command('mesh').description('service nodes of mesh chains, and the service map they have').action((_, command: Command) => ask<MeshView>(command, 'mesh', {}, show.mesh));
+  program.command('mesh').description('service nodes of mesh chains, the service map they have, and how far their sync of state is behind').action((_, command: Command) => ask<MeshView>(command, 'mesh', {}, show.mesh));
   program
     .command('flows')
     .description('live streams')

@@ -1,5 +1,5 @@
 /** Answers of the control socket as people read them. */
-import type { MeshView } from '../control/mesh-methods.js';
+import type { MeshView, SyncView } from '../control/mesh-methods.js';
 import type { InstanceView, chains as chainsOf, flows as flowsOf, services as servicesOf, stats as statsOf, status as statusOf } from '../dataplane/views.js';
 import type { GroupView } from '../group/registrar.js';
 import type { ScaleView } from '../scale/group.js';
@@ -132,10 +132,14 @@ export function services(list: Answer<typeof servicesOf>): string {
   return [grid, ...list.flatMap(({ name, group }) => (group === null ? [] : [groupLine(name, group)])), ...list.flatMap(({ name, scale }) => (scale === null ? [] : scaleLines(name, scale)))].join('\n');
 }
 
+const SYNC = ['sync lag', 'waiting', 'to fill', 'unprotected'];
+const syncOf = (sync: SyncView | null): readonly (string | number)[] => (sync === null ? SYNC.map(() => '-') : [`${sync.lag_ms} ms`, sync.waiting_streams, sync.fill_streams, sync.unprotected_states]);
+
 export function mesh({ version, lease_ms: leaseMs, nodes, paths, refused }: MeshView): string {
+  const synced = nodes.some(({ sync }) => sync !== null);
   return [
     `service map ${version}, lease ${leaseMs} ms`,
-    `\n${table(['node', 'run', 'heard', 'map'], nodes.map((n) => [n.instance, n.session ?? 'not there', n.heard_ms_ago === null ? '-' : `${n.heard_ms_ago} ms ago`, n.version === 0 ? '-' : n.behind ? 'older' : 'this one']))}`,
+    `\n${table(['node', 'run', 'heard', 'map', ...(synced ? SYNC : [])], nodes.map((n) => [n.instance, n.session ?? 'not there', n.heard_ms_ago === null ? '-' : `${n.heard_ms_ago} ms ago`, n.version === 0 ? '-' : n.behind ? 'older' : 'this one', ...(synced ? syncOf(n.sync) : [])]))}`,
     `\n${table(['path', 'chain', '', 'members'], paths.map((p) => [p.path, p.chain, p.current ? 'current' : 'ending', Object.entries(p.members).map(([service, members]) => `${service}: ${members.map((key) => key.split('/')[1]).join(' ') || 'nobody'}`).join(', ')]))}`,
     ...(Object.keys(refused).length === 0 ? [] : [`\n${counts('refused', refused)}`]),
   ].join('\n');

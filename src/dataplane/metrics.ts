@@ -2,6 +2,7 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import type { ServiceConfig } from '../config/configuration.js';
 import { underlayLabel } from '../config/underlays.js';
+import type { SyncReport } from '../mesh/hello.js';
 import { EVENT_KINDS } from '../observe/events.js';
 import { Exposition, type Histogram, type Labels } from '../observe/exposition.js';
 import { instanceKey } from '../program/compile.js';
@@ -39,6 +40,7 @@ export function metricsText(dataplane: Dataplane, version: string): string {
   policies(out, dataplane, counters);
   chains(out, dataplane, counters);
   instances(out, dataplane, counters);
+  syncs(out, dataplane);
   interfaces(out, dataplane, counters);
   workers(out, counters);
   conditions(out, dataplane);
@@ -129,6 +131,22 @@ function instances(out: Exposition, dataplane: Dataplane, counters: NativeCounte
   out.family('gauge', 'weir_instance_streams', 'Live streams pinned to the instance.', all.map(({ labels, id }) => [labels, counted.get(id)?.streams ?? 0]));
   out.family('gauge', 'weir_instance_state', 'State of the instance: 1 for the one that it is in, 0 for the others.', all.flatMap(({ labels, key }): Rows => STATES.map((state) => [{ ...labels, state }, dataplane.stateOf(key) === state ? 1 : 0])));
   out.family('gauge', 'weir_instance_resolved', 'Whether a neighbour answers for the address of the instance.', all.filter(({ attached }) => !attached).map(({ labels, id }) => [labels, compiled.get(id)?.mac == null ? 0 : 1]));
+}
+
+/** What nodes say in their hellos: a second old at most, and of those that are not there nothing. */
+function syncs(out: Exposition, { mesh, configuration }: Dataplane): void {
+  if (mesh === undefined) return;
+  const said = new Map(mesh.view().map(({ instance, sync }) => [instance, sync]));
+  const rows = configuration.services
+    .filter(({ sync }) => sync !== 'off')
+    .flatMap(({ name: service, instances: all }) => all.map(({ name }) => ({ labels: { service, name }, sync: said.get(instanceKey(service, name)) ?? null })))
+    .flatMap(({ labels, sync }) => (sync === null ? [] : [{ labels, sync }]))
+    .slice(0, MOST_ROWS);
+  const row = (of: (sync: SyncReport) => number): Rows => rows.map(({ labels, sync }) => [labels, of(sync)]);
+  out.family('gauge', 'weir_sync_lag_seconds', 'For how long the oldest change of a stream has waited for another instance to have it.', row(({ lagMs }) => lagMs / 1000));
+  out.family('gauge', 'weir_sync_waiting_streams', 'Streams with a change that the other instance does not have yet.', row(({ waitingStreams }) => waitingStreams));
+  out.family('gauge', 'weir_sync_fill_streams', 'Streams whose state another instance is still to get: since a change of the members.', row(({ fillStreams }) => fillStreams));
+  out.family('counter', 'weir_sync_unprotected_states_total', 'States that nobody else could keep though packets were to wait for that.', row(({ unprotected }) => unprotected));
 }
 
 function interfaces(out: Exposition, { configuration, host }: Dataplane, { ports }: NativeCounters): void {

@@ -4,7 +4,7 @@
  */
 import { encodeMap, digestOf, MOST_MAP_BYTES, type MapContent, type ServiceMap } from './service-map.js';
 import { NOBODY, open, seal, type Envelope, type Kind, type Session } from './envelope.js';
-import { decodeHello, piecesOf, type Hello } from './hello.js';
+import { decodeHello, piecesOf, type Hello, type SyncReport } from './hello.js';
 import { Refusals } from './refusals.js';
 
 export interface Place {
@@ -47,6 +47,16 @@ interface Member {
   digest: string;
   sentMs: number;
   unreachable: ReadonlyMap<string, number>;
+  sync: SyncReport | null;
+}
+
+export interface MemberView {
+  readonly instance: string;
+  readonly session: Session | null;
+  readonly ageMs: number | null;
+  readonly version: number;
+  /** Null: it does not say, or is not there. */
+  readonly sync: SyncReport | null;
 }
 
 interface Published {
@@ -77,7 +87,7 @@ export class MeshController {
     this.#byAddress.clear();
     for (const { key, address } of instances) {
       const known = before.get(key);
-      const member: Member = known?.address === address ? known : { key, address, session: null, port: null, syncPort: 0, lastMs: 0, sequence: -1, former: [], version: 0, digest: '', sentMs: 0, unreachable: new Map() };
+      const member: Member = known?.address === address ? known : { key, address, session: null, port: null, syncPort: 0, lastMs: 0, sequence: -1, former: [], version: 0, digest: '', sentMs: 0, unreachable: new Map(), sync: null };
       this.#members.set(key, member);
       this.#byAddress.set(address, member);
     }
@@ -164,6 +174,7 @@ export class MeshController {
     member.version = hello.version;
     member.digest = hello.digest;
     member.unreachable = errors;
+    member.sync = hello.sync ?? null;
     this.#highest = Math.max(this.#highest, hello.version);
     if (was !== read.from) this.options.changed(`${member.key} is there${was === null ? '' : ' in another run'}`);
     else if (moved) this.options.changed(`${member.key} takes state elsewhere`);
@@ -214,9 +225,12 @@ export class MeshController {
     send(to, seal({ kind, from, to: session, sequence: this.#sequence++, atMs: now(), body }, key));
   }
 
-  /** For people. */
-  view(): readonly { readonly instance: string; readonly session: Session | null; readonly ageMs: number | null; readonly version: number }[] {
-    return [...this.#members.values()].map((member) => ({ instance: member.key, session: this.sessionOf(member.key), ageMs: member.port === null ? null : this.options.now() - member.lastMs, version: member.version }));
+  /** For people and their instruments. */
+  view(): readonly MemberView[] {
+    return [...this.#members.values()].map((member) => {
+      const session = this.sessionOf(member.key);
+      return { instance: member.key, session, ageMs: member.port === null ? null : this.options.now() - member.lastMs, version: member.version, sync: session === null ? null : member.sync };
+    });
   }
 }
 

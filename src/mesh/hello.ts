@@ -1,4 +1,16 @@
 /** What a node says of itself, and pieces of a map: the bodies of messages. Reading says null where it makes no sense. */
+
+/** Of states that another instance is to keep, too: what it does not have yet. */
+export interface SyncReport {
+  /** For how long the oldest change has been waiting. */
+  readonly lagMs: number;
+  readonly waitingStreams: number;
+  /** Of a fill: streams whose state is still to be said. */
+  readonly fillStreams: number;
+  /** States that nobody else could keep though packets were to wait for that, since the function began. */
+  readonly unprotected: number;
+}
+
 export interface Hello {
   readonly service: string;
   readonly name: string;
@@ -8,6 +20,8 @@ export interface Hello {
   readonly digest: string;
   /** ICMP "unreachable" about what it sent to others, by `service/instance`, since it started. */
   readonly unreachable: readonly (readonly [key: string, count: number])[];
+  /** Null: it keeps no state twice. A node of an older version does not say. */
+  readonly sync?: SyncReport | null;
 }
 
 /** Instances that a hello says something of. */
@@ -18,15 +32,17 @@ export const encodeHello = (hello: Hello): Buffer => Buffer.from(JSON.stringify(
 export function decodeHello(body: Uint8Array): Hello | null {
   try {
     const hello = JSON.parse(Buffer.from(body).toString('utf8')) as Hello;
-    const { service, name, syncPort, version, digest, unreachable } = hello;
+    const { service, name, syncPort, version, digest, unreachable, sync = null } = hello;
     const texts = [service, name, digest].every((text) => typeof text === 'string' && text.length <= 64);
     const numbers = [syncPort, version].every((number) => Number.isSafeInteger(number) && number >= 0) && syncPort < 65_536;
     const pairs = Array.isArray(unreachable) && unreachable.length <= MOST_UNREACHABLE && unreachable.every(([key, count]) => typeof key === 'string' && Number.isSafeInteger(count) && count >= 0);
-    return texts && numbers && pairs ? hello : null;
+    return texts && numbers && pairs && (sync === null || isReport(sync)) ? { ...hello, sync } : null;
   } catch {
     return null;
   }
 }
+
+const isReport = ({ lagMs, waitingStreams, fillStreams, unprotected }: SyncReport): boolean => [lagMs, waitingStreams, fillStreams, unprotected].every((number) => Number.isSafeInteger(number) && number >= 0);
 
 /** A part of an encoded map, so that each fits a packet of the underlay. */
 export interface MapPiece {

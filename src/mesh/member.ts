@@ -1,7 +1,7 @@
 /**
  * A node's side of the mesh: says hello, and takes the service map that it is sent. Pure but for what it is given, as the controller's side is.
  */
-import { decodePiece, encodeHello, type MapPiece } from './hello.js';
+import { decodePiece, encodeHello, type MapPiece, type SyncReport } from './hello.js';
 import { NOBODY, open, seal, type Session } from './envelope.js';
 import { Refusals } from './refusals.js';
 import { decodeMap, digestOf, MapView, MOST_MAP_BYTES } from './service-map.js';
@@ -17,6 +17,8 @@ export interface MemberOptions {
   readonly service: string;
   readonly name: string;
   readonly unreachable: () => readonly (readonly [key: string, count: number])[];
+  /** How far the sync of state is behind; null, as by default: there is none. */
+  readonly sync?: () => SyncReport | null;
   /** A map is in force. `renewed`: weir has given this run up, and so the node begins another one, which has no state; null: it goes on. */
   readonly mapped: (view: MapView, renewed: Session | null) => void;
   readonly newSession: () => Session;
@@ -83,7 +85,7 @@ export class MeshMember {
     const { options } = this;
     if (this.#session === NOBODY) return;
     this.#helloMs = options.now();
-    const body = encodeHello({ service: options.service, name: options.name, syncPort: this.#syncPort, version: this.#view?.map.version ?? 0, digest: this.#digest, unreachable: options.unreachable() });
+    const body = encodeHello({ service: options.service, name: options.name, syncPort: this.#syncPort, version: this.#view?.map.version ?? 0, digest: this.#digest, unreachable: options.unreachable(), sync: options.sync?.() ?? null });
     options.send(seal({ kind: 'hello', from: this.#session, to: this.#controller, sequence: this.#sequence++, atMs: options.now(), body }, options.key));
   }
 

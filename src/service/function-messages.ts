@@ -1,4 +1,5 @@
 /** What the node's thread and the function's thread say to each other, and the memory they share. */
+import type { SyncReport } from '../mesh/hello.js';
 import type { ServiceMap } from '../mesh/service-map.js';
 import type { MetricValue } from './metrics.js';
 import type { NodeIdentity } from './service-function.js';
@@ -31,7 +32,7 @@ export type FromFunction =
   /** It can't start. */
   | { readonly type: 'refused'; readonly message: string; readonly exitCode: 1 | 2 }
   | { readonly type: 'settings'; readonly settings: unknown }
-  | { readonly type: 'metrics'; readonly values: readonly MetricValue[] }
+  | { readonly type: 'metrics'; readonly values: readonly MetricValue[]; readonly sync: SyncReport | null }
   | { readonly type: 'stopped' }
   /** It can't go on. */
   | { readonly type: 'fatal'; readonly message: string };

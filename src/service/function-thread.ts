@@ -4,6 +4,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { Failure } from '../failure.js';
+import type { SyncReport } from '../mesh/hello.js';
 import type { ServiceMap } from '../mesh/service-map.js';
 import type { Logger } from '../observe/log.js';
 import { FaultLog } from './faults.js';
@@ -60,6 +61,7 @@ export class FunctionThread {
   #restarts: number[] = [];
   #restarted = 0;
   #metrics: readonly MetricValue[] = [];
+  #sync: SyncReport | null = null;
   #lastSettings: unknown;
   #shared = new Int32Array(new SharedArrayBuffer(SHARED_BYTES));
   #beat = 0;
@@ -101,6 +103,11 @@ export class FunctionThread {
 
   get metrics(): readonly MetricValue[] {
     return this.#metrics;
+  }
+
+  /** At most a second old. A thread that is stuck says nothing, and what it said last would look like all is well. */
+  get sync(): SyncReport | null {
+    return this.#state === 'running' ? this.#sync : null;
   }
 
   reload(): void {
@@ -172,7 +179,10 @@ export class FunctionThread {
           reject(new Failure(message.message, message.exitCode));
           void worker.terminate();
         } else if (message.type === 'settings') this.#lastSettings = message.settings;
-        else if (message.type === 'metrics') this.#metrics = message.values;
+        else if (message.type === 'metrics') {
+          this.#metrics = message.values;
+          this.#sync = message.sync;
+        }
         else if (message.type === 'stopped') this.#stopped?.();
         else {
           cause = message.message;
@@ -185,6 +195,7 @@ export class FunctionThread {
       worker.on('exit', () => {
         if (this.#worker !== worker) return;
         this.#worker = null;
+        this.#sync = null;
         mesh?.ended();
         this.#stopped?.();
         const why = cause ?? this.#cause ?? 'it ended its thread';

@@ -150,7 +150,7 @@ function measure(handler: Handler, syncLink: SyncLink | null): () => void {
     evicted.set(handler.streams.evicted);
     faults.set(handler.faults.total);
     memory.set(memoryInUse());
-    say({ type: 'metrics', values: handler.metrics.read() });
+    say({ type: 'metrics', values: handler.metrics.read(), sync: syncLink?.report ?? null });
   };
 }
 

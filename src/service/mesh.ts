@@ -7,6 +7,7 @@ import { native, type NativeNode } from '../dataplane/native.js';
 import { Neighbours } from '../dataplane/neighbours.js';
 import { Failure } from '../failure.js';
 import { steadyMs } from '../mesh/clock.js';
+import type { SyncReport } from '../mesh/hello.js';
 import { MeshMember } from '../mesh/member.js';
 import type { ServiceMap } from '../mesh/service-map.js';
 import type { Logger } from '../observe/log.js';
@@ -19,6 +20,7 @@ export interface NodeMeshOptions extends NodeIdentity {
   /** weir's, on the underlay of this node. */
   readonly controller: { readonly address: string; readonly port: number };
   readonly key: Uint8Array;
+  readonly sync: () => SyncReport | null;
 }
 
 export interface MeshStatus {
@@ -54,6 +56,7 @@ export class NodeMesh {
       service: options.service,
       name: options.name,
       unreachable: () => this.#installed.unreachable(),
+      sync: options.sync,
       mapped: (view, renewed) => {
         if (renewed !== null) log.info('weir has given this instance up: it begins anew, without the states that it had');
         this.#installed.install(view.map);

@@ -89,7 +89,7 @@ export class ServiceNode {
   async #startMesh(log: Logger): Promise<void> {
     const { mesh, service, name, address, interface: underlay } = this.options;
     if (mesh === undefined) return;
-    this.#mesh = await NodeMesh.start({ ...mesh, service, name, address, interface: underlay }, this.node, (map, renewed) => this.#thread?.map(map, renewed), log);
+    this.#mesh = await NodeMesh.start({ ...mesh, service, name, address, interface: underlay, sync: () => this.#thread?.sync ?? null }, this.node, (map, renewed) => this.#thread?.map(map, renewed), log);
     this.#drops = new DropLog(() => this.node.counters().dropped, log);
   }
 

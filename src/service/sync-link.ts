@@ -2,6 +2,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { isIpv4 } from '../config/address.js';
 import { steadyMs } from '../mesh/clock.js';
+import type { SyncReport } from '../mesh/hello.js';
 import { MapView, type ServiceMap } from '../mesh/service-map.js';
 import { StateSync, type SyncCounts, type StateSyncOptions } from '../mesh/sync/state-sync.js';
 import type { Logger } from '../observe/log.js';
@@ -45,6 +46,14 @@ export class SyncLink {
 
   get counts(): SyncCounts | null {
     return this.#sync?.counts ?? null;
+  }
+
+  /** What weir is told; null where the map does not say that states are kept twice. */
+  get report(): SyncReport | null {
+    const counts = this.counts;
+    if (counts === null || counts.mode === 'off') return null;
+    const { lagMs, waitingStreams, fillLeft: fillStreams, unprotected } = counts;
+    return { lagMs: Math.round(lagMs), waitingStreams, fillStreams, unprotected };
   }
 
   /** Makes the sync of a function's streams. */

@@ -1,6 +1,6 @@
 /** Mesh chains on real hosts: who gets a stream's packets, that both directions meet the same instances, and that a stream survives the death of one. */
 import t from 'tap';
-import { Lab } from '../support/lab.js';
+import { Lab, until } from '../support/lab.js';
 import { addressOf, MeshLab, Talkers } from '../support/mesh-lab.js';
 import { stamped } from '../support/stamped-capture.js';
 
@@ -27,6 +27,10 @@ t.test('instances hand packets on to each other, both directions by the same one
   const pins = await mesh.pins();
   const served = (name: string): number => [...pins.values()].filter((keys) => keys[1] === `b/${name}`).length;
   t.ok(['b1', 'b2', 'b3'].every((name) => served(name) > 0), 'each instance serves some streams');
+
+  const lags = async (): Promise<string[]> => (await lab.ask<string>('metrics')).split('\n').filter((line) => line.startsWith('weir_sync_lag_seconds{'));
+  await until('each node with sync to have said how far it is behind', async () => (await lags()).length >= 6);
+  t.strictSame((await lags()).map((line) => /^weir_sync_lag_seconds\{service="(.)",name="(..)"\} [0-9.]+$/.exec(line)?.slice(1, 3).join('/')), ['a/a1', 'a/a2', 'a/a3', 'b/b1', 'b/b2', 'b/b3'], 'and no other node');
 
   for (const name of KILLS) {
     mesh.nodes.get(name)?.child.kill('SIGKILL');

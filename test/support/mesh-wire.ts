@@ -1,5 +1,6 @@
 /** A mesh in memory: a controller and members that say datagrams to each other, under a clock of the test's own. */
 import { MeshController } from '../../src/mesh/controller.js';
+import type { SyncReport } from '../../src/mesh/hello.js';
 import { MeshMember } from '../../src/mesh/member.js';
 import type { MapContent } from '../../src/mesh/service-map.js';
 
@@ -34,7 +35,7 @@ export class MeshOnWire {
     this.controller.configure(instances);
   }
 
-  member(key: string, run: number): MeshMember {
+  member(key: string, run: number, sync?: () => SyncReport | null): MeshMember {
     const { address } = this.instances.find((one) => one.key === key) ?? { address: '' };
     const [service = '', name = ''] = key.split('/');
     const member = new MeshMember({
@@ -44,6 +45,7 @@ export class MeshOnWire {
       service,
       name,
       unreachable: () => [],
+      ...(sync === undefined ? {} : { sync }),
       mapped: () => undefined,
       newSession: () => session((run += 0x1000)),
       tell: (reason, why) => this.told.push({ reason, why }),

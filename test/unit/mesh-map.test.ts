@@ -3,7 +3,7 @@ import t from 'tap';
 import { native, type NativeMeshMap } from '../../src/dataplane/native.js';
 import { NOBODY, open, seal } from '../../src/mesh/envelope.js';
 import { decodeMap, digestOf, encodeMap, MapView, type ServiceMap } from '../../src/mesh/service-map.js';
-import { encodeHello, piecesOf } from '../../src/mesh/hello.js';
+import { decodeHello, encodeHello, piecesOf, type SyncReport } from '../../src/mesh/hello.js';
 import { instanceSeed } from '../../src/program/compile.js';
 import { content, KEY, MeshOnWire, session } from '../support/mesh-wire.js';
 import { Random } from '../support/random-policies.js';
@@ -164,6 +164,30 @@ t.test('weir refuses hellos that are forged, replayed, of a former run, or of so
   t.equal(controller.sessionOf('a/a1'), null, 'who does not know this run of weir renews nothing');
   const [answer] = mesh.toMembers.splice(0);
   t.match(open(answer?.datagram ?? Buffer.alloc(0), KEY), { kind: 'welcome', to: session(1) }, 'but is told of it');
+});
+
+t.test('how far the sync is behind a node says in its hello, or nothing: a hello of an older node is as good', async (t) => {
+  const plain = { service: 'a', name: 'a1', syncPort: 5000, version: 0, digest: '', unreachable: [] };
+  const sync: SyncReport = { lagMs: 12, waitingStreams: 3, fillStreams: 40, unprotected: 5 };
+  t.strictSame(decodeHello(encodeHello({ ...plain, sync })), { ...plain, sync });
+  t.strictSame(decodeHello(Buffer.from(JSON.stringify(plain))), { ...plain, sync: null });
+  t.strictSame(decodeHello(Buffer.from(JSON.stringify({ ...plain, sync: null, later: 1 })))?.sync, null);
+  const wrong: unknown[] = [1, 'x', [], {}, { ...sync, lagMs: -1 }, { ...sync, lagMs: 0.5 }, { ...sync, lagMs: '12' }, { ...sync, waitingStreams: 2 ** 53 }, { ...sync, fillStreams: null }, { ...sync, unprotected: undefined }, { ...sync, lagMs: 1e300 }];
+  for (const one of wrong) t.equal(decodeHello(Buffer.from(JSON.stringify({ ...plain, sync: one }))), null, JSON.stringify(one));
+
+  const mesh = new MeshOnWire(INSTANCES);
+  let said: SyncReport | null = sync;
+  mesh.member('a/a1', 1, () => said);
+  mesh.member('a/a2', 2);
+  mesh.settle();
+  const shown = (): unknown[] => mesh.controller.view().map(({ instance, sync: of }) => [instance, of]).slice(0, 3);
+  t.strictSame(shown(), [['a/a1', sync], ['a/a2', null], ['b/b1', null]]);
+  mesh.nowMs += 101;
+  t.strictSame(shown()[0], ['a/a1', null], 'of who is not there nothing is known');
+  said = null;
+  for (const member of mesh.members.values()) member.hello();
+  mesh.settle();
+  t.strictSame(shown()[0], ['a/a1', null]);
 });
 
 t.test('errors that nodes tell of count from when a node is first heard, once, also past its lease and in its next run', async (t) => {

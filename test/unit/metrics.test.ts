@@ -9,11 +9,14 @@ import { pino } from 'pino';
 import t from 'tap';
 import { parseConfiguration } from '../../src/config/load.js';
 import { formatErrors } from '../../src/config/errors.js';
+import { mesh as meshText } from '../../src/cli/show.js';
+import { meshView } from '../../src/control/mesh-methods.js';
 import { MetricsServer } from '../../src/control/metrics-server.js';
 import { MOST_ROWS, histogramOf, metricsText } from '../../src/dataplane/metrics.js';
 import { native } from '../../src/dataplane/native.js';
 import { Exposition } from '../../src/observe/exposition.js';
 import { steerAll, valid } from '../support/configuration.js';
+import { MeshOnWire } from '../support/mesh-wire.js';
 import { udp } from '../support/packets.js';
 import { simulate } from '../support/sim.js';
 
@@ -24,6 +27,16 @@ t.teardown(() => dataplane.stop());
 network.inject(1, udp());
 network.advance(1_000_000n);
 await dataplane.upkeep();
+
+/** Nodes of two services, of which only one is to keep its states twice. */
+const nodes = new MeshOnWire([{ key: 'firewall/fw-1', address: '10.20.0.11' }, { key: 'firewall/fw-2', address: '10.20.0.12' }, { key: 'ids/ids-1', address: '10.20.0.21' }]);
+const meshed = await simulate(steerAll('nsh', 'mesh: {key: {file: k}}').replace('firewall: {', 'firewall: {sync: async, '), 1000, undefined, undefined, undefined, { mesh: nodes.controller });
+t.teardown(() => meshed.dataplane.stop());
+nodes.controller.configure(nodes.instances);
+nodes.member('firewall/fw-1', 1, () => ({ lagMs: 1250, waitingStreams: 7, fillStreams: 90, unprotected: 4 }));
+nodes.member('firewall/fw-2', 2);
+nodes.member('ids/ids-1', 3, () => ({ lagMs: 0, waitingStreams: 0, fillStreams: 0, unprotected: 0 }));
+nodes.settle();
 
 /** The checker that comes with Prometheus: syntax, types, naming. */
 const promtool = (text: string): { status: number | null; said: string } => {
@@ -89,6 +102,19 @@ t.test('a packet through two hops is counted everywhere it passed', async (t) =>
   t.equal(after.get('weir_instance_state{service="ids",name="ids-1",state="up"}'), 0);
   t.equal(after.get('weir_generation'), dataplane.generation);
   t.ok((after.get('process_resident_memory_bytes') ?? 0) > 1e6);
+});
+
+t.test('the sync of state: of each instance that says how far it is behind, and of no other', async (t) => {
+  const text = metricsText(meshed.dataplane, '1');
+  t.strictSame(promtool(text), { status: 0, said: '' });
+  const rows = (): [string, number][] => [...samples(metricsText(meshed.dataplane, '1'))].filter(([name]) => name.startsWith('weir_sync'));
+  const of = '{service="firewall",name="fw-1"}';
+  t.strictSame(rows(), [[`weir_sync_lag_seconds${of}`, 1.25], [`weir_sync_waiting_streams${of}`, 7], [`weir_sync_fill_streams${of}`, 90], [`weir_sync_unprotected_states_total${of}`, 4]]);
+  t.match(meshText(meshView(meshed.dataplane)), /sync lag +waiting +to fill +unprotected\n(.*\n)*?firewall\/fw-1 .* 1250 ms +7 +90 +4\nfirewall\/fw-2 .* - +- +- +-\n/);
+  t.notMatch(metricsText(dataplane, '1'), 'weir_sync', 'without a mesh there is none');
+  nodes.nowMs += 101;
+  t.strictSame(rows(), [], 'nor of who is not there');
+  nodes.nowMs -= 101;
 });
 
 t.test('every reason of a drop is there from the start, at 0', async (t) => {
@@ -186,9 +212,10 @@ t.test('the dashboard: every metric that it names is there, and Prometheus under
   const text = metricsText(dataplane, '1');
   network.counters = counters;
   t.strictSame(promtool(text), { status: 0, said: '' }, 'with a worker, too');
-  const known = new Set([...samples(text).keys()].map((key) => key.split('{')[0] ?? ''));
+  const known = new Set([...samples(text).keys(), ...samples(metricsText(meshed.dataplane, '1')).keys()].map((key) => key.split('{')[0] ?? ''));
   const used = new Set(expressions.flatMap((expr) => expr.match(/\b(weir|process)_[a-z0-9_]+/g) ?? []));
   t.strictSame([...used].filter((name) => !known.has(name)), []);
+  t.ok(used.has('weir_sync_lag_seconds'));
 
   const directory = mkdtempSync(join(tmpdir(), 'weir-dashboard-'));
   const rules = expressions.map((expr, i) => ({ record: `dashboard:expression:${i}`, expr: expr.replaceAll('$__rate_interval', '1m').replaceAll('$__interval', '1m') }));
