@@ -64,11 +64,13 @@ class Request {
   alignas(nlmsghdr) uint8_t bytes_[512] = {};
 };
 
+void each_of(const rtattr* a, size_t left, const std::function<void(const rtattr*)>& each) {
+  for (; RTA_OK(a, left); a = RTA_NEXT(a, left)) each(a);
+}
+
 template <typename Body>
 void each_attribute(const nlmsghdr* m, const std::function<void(const rtattr*)>& each) {
-  const auto* a = reinterpret_cast<const rtattr*>(static_cast<const uint8_t*>(NLMSG_DATA(m)) + NLMSG_ALIGN(sizeof(Body)));
-  size_t left = NLMSG_PAYLOAD(m, sizeof(Body));
-  for (; RTA_OK(a, left); a = RTA_NEXT(a, left)) each(a);
+  each_of(reinterpret_cast<const rtattr*>(static_cast<const uint8_t*>(NLMSG_DATA(m)) + NLMSG_ALIGN(sizeof(Body))), NLMSG_PAYLOAD(m, sizeof(Body)), each);
 }
 
 uint32_t as_u32(const rtattr* a) {
@@ -143,6 +145,10 @@ std::optional<Route> route_to(const Address& destination, uint32_t interface_ind
       if (a->rta_type == RTA_OIF) route.interface_index = as_u32(a);
       if (a->rta_type == RTA_GATEWAY) route.next_hop = as_address(a).value_or(destination);
       if (a->rta_type == RTA_PREFSRC) route.source = as_address(a);
+      if (a->rta_type != RTA_METRICS) return;
+      each_of(static_cast<const rtattr*>(RTA_DATA(a)), RTA_PAYLOAD(a), [&](const rtattr* metric) {
+        if (metric->rta_type == RTAX_MTU) route.mtu = as_u32(metric);
+      });
     });
   });
   if (!ok || unreachable || route.interface_index == 0) return std::nullopt;

@@ -21,6 +21,7 @@ struct Route {
   uint32_t interface_index = 0;
   Address next_hop;
   std::optional<Address> source;
+  uint32_t mtu = 0;  // what the kernel knows of the way: set for the route, or learnt of a router by its own connections; 0: nothing
 };
 
 std::optional<Interface> interface_by_name(const std::string& name);

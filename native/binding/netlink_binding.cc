@@ -49,6 +49,7 @@ Napi::Value route_to(const Napi::CallbackInfo& info) {
   o["interface"] = Napi::String::New(env, name);
   o["nextHop"] = Napi::String::New(env, format_address(route->next_hop));
   o["source"] = route->source ? Napi::Value(Napi::String::New(env, format_address(*route->source))) : Napi::Value(env.Null());
+  o["mtu"] = route->mtu ? Napi::Value(Napi::Number::New(env, route->mtu)) : Napi::Value(env.Null());
   return o;
 }
 

@@ -31,6 +31,7 @@ Instance read_instance(Reader r) {
     x.resolved = !r.null("mac");
     if (x.resolved) x.mac = r.mac("mac");
     if (!r.null("underlay")) x.underlay = uint8_t(r.u32("underlay", kMostUnderlays - 1));
+    if (!r.null("mtu")) x.way_mtu = uint16_t(r.number("mtu", 68, 65535));
   } else {
     Reader attach = r.within("attach");
     x.reach = attach.choice("kind", {"bump", "routed"}) == 0 ? Instance::Reach::bump : Instance::Reach::routed;

@@ -125,7 +125,7 @@ class Pipeline {
   // pipeline_fragments.cc
   // To an instance: a packet that can't be cut and does not fit. False where it is longer than `uncut`.
   bool stamp_whole(Context& c, const Packet& packet, const Path& path, const StreamTable::Stop& stop, const Tunnel& tunnel, const Stamp& stamp, uint32_t uncut);
-  // One datagram that is longer than its underlay's MTU, in fragments. `head` begins with the stamp.
+  // One datagram that is longer than the way to its instance carries, in fragments. `head` begins with the stamp.
   void send_fragmented(Sink& sink, const Tunnel& tunnel, DatagramBatch::Visit visit, Piece head, Piece payload);
   // A fragment from an instance; false if it is none.
   bool take_fragment(Context& c);
@@ -185,10 +185,10 @@ class Pipeline {
   uint64_t icmp_allowance_ns_ = 0;  // token bucket of answer_too_big(), in time
 };
 
-// What a tunnel's UDP datagram may hold so that its packet fits the underlay.
-inline uint32_t longest_datagram(const Underlay& underlay, const Tunnel& tunnel) {
+// What a tunnel's UDP datagram may hold so that its packet fits the way to the instance.
+inline uint32_t longest_datagram(const Instance& to, const Tunnel& tunnel) {
   const uint32_t headers = tunnel.outer_length() - kEthernetHeader;
-  return underlay.mtu > headers ? underlay.mtu - headers : 0;
+  return to.mtu > headers ? to.mtu - headers : 0;
 }
 // Longest inner IP packet that leaves `outer_room` bytes behind the outer IP header for it and what stands before it, `l2` being its
 // Ethernet header and tags.

@@ -43,7 +43,7 @@ bool Pipeline::stamp_whole(Context& c, const Packet& packet, const Path& path, c
   const SegmentRequest request{path.encapsulation == Encapsulation::nsh ? 0 : packet.ip, uncut,
                                tunnel.outer_length() + stamp_length(path.encapsulation), true};
   leave_checksum(c.frame);
-  WholeStamper stamper(*this, c.sink, tunnel, {to.id, stop.hop}, stamp, packet.version, longest_datagram(program_->underlay(to), tunnel));
+  WholeStamper stamper(*this, c.sink, tunnel, {to.id, stop.hop}, stamp, packet.version, longest_datagram(to, tunnel));
   if (segment(packet, c.frame, request, c.sink, stamper) != SegmentResult::ok || stamper.segments() == 0) return false;
   counters_.cut.add(stamper.segments() - 1);
   if (stop.final) counters_.hand_over(path.chain, to.id, stamper.segments(), stamper.bytes() - uint64_t(stamper.segments()) * (packet.ip - request.from));
@@ -61,7 +61,7 @@ void Pipeline::send_fragmented(Sink& sink, const Tunnel& tunnel, DatagramBatch::
   counters_.instances[visit.instance].sent.add(length);
   counters_.hops[visit.hop].add(1, length);
   const uint32_t id = fragment_ids_.next(program_->affinity_key, *tunnel.destination);
-  counters_.fragments_sent.add(cut_outer({tunnel.port, {}, {pieces, n}}, program_->underlays[program_->underlay_of(tunnel.port)].mtu, id, sink));
+  counters_.fragments_sent.add(cut_outer({tunnel.port, {}, {pieces, n}}, program_->instance(visit.instance)->mtu, id, sink));
   counters_.fragmented++;
 }
 

@@ -237,8 +237,8 @@ void Pipeline::forward(Context& c, const StampedFrame& outer, const Returned& r)
   const uint8_t* ip = packet.bytes + packet.ip;
   const uint8_t dscp = uint8_t((packet.version == 4 ? ip[1] : load16(ip) >> 4 & 255) >> 2);
   const Tunnel tunnel{&*source, &to.address, &underlay.mac, &to.mac, stamp.code, outer.encapsulation, dscp, program_->underlay_port(to.underlay)};
-  // An instance made it longer, or has come on a narrower underlay since it set out.
-  const bool fits = r.length <= longest_datagram(underlay, tunnel);
+  // An instance made it longer, or the way to this one has become narrower since it set out.
+  const bool fits = r.length <= longest_datagram(to, tunnel);
   if (!fits && (!underlay.fragment || kUdpHeader + r.length > OuterReassembly::kLongest)) return counters_.drop(DropReason::too_big);
   if (r.stop.final) counters_.hand_over(r.path->chain, to.id, 1, packet.ip_length());
   if (!fits) return send_fragmented(c.sink, tunnel, {to.id, r.stop.hop}, {r.datagram, r.length}, {});

@@ -44,10 +44,11 @@ std::string Program::check() {
   instance_by_address_.clear();
   for (Service& s : services) s.instances.clear();
   for (size_t i = 0; i < instances.size(); i++) {
-    const Instance& instance = instances[i];
+    Instance& instance = instances[i];
     if (!service(instance.service)) return "instance " + std::to_string(instance.id) + " names no service";
     if (instance.weight == 0) return "instance " + std::to_string(instance.id) + " has weight 0";
     if (instance.underlay >= underlays.size()) return "instance " + std::to_string(instance.id) + " is on an underlay that is not there";
+    instance.mtu = uint16_t(std::min<uint32_t>(instance.way_mtu, underlay(instance).mtu));
     if (!instance.proxied() && !instance_by_address_.emplace(instance.address, uint32_t(i)).second)
       return "instance " + std::to_string(instance.id) + " has another one's address";
     services[size_t(service_index[instance.service])].instances.push_back(uint16_t(i));
@@ -110,7 +111,7 @@ std::string Program::index_path(Path& p) const {
       // Where nobody knows yet on which underlay it is, it narrows nothing: until then it gets nothing.
       if (!instance.resolved && underlays.size() > 1) continue;
       const Underlay& way = underlay(instance);
-      auto room = [&](bool ipv4) { return std::min<uint32_t>(way.mtu, 65535) - std::min(way.mtu, ipv4 ? kIpv4Header : kIpv6Header); };
+      auto room = [&](bool ipv4) { return instance.mtu - std::min<uint32_t>(instance.mtu, ipv4 ? kIpv4Header : kIpv6Header); };
       p.outer_room = std::min(p.outer_room, room(instance.address.is_ipv4()));
       p.least_outer_room = std::min(p.least_outer_room, room(instance.address.is_ipv4() && !way.ipv6));
       p.uncut_room = std::min(p.uncut_room, way.fragment ? std::max(kFragmentedRoom, room(instance.address.is_ipv4())) : room(instance.address.is_ipv4()));

@@ -61,6 +61,8 @@ struct Instance {
   uint32_t seed[2] = {0, 0};
   Reach reach = Reach::stamped;
   uint8_t underlay = 0;  // stamped: index into Program::underlays
+  uint16_t way_mtu = 65535;  // stamped: what routes and routers on the way to it carry, as far as known
+  uint16_t mtu = 0;          // filled by check(): what packets to it may measure, by its underlay and the way behind that
   Leg legs[2];
   bool proxied() const { return reach != Reach::stamped; }
   ProbeSettings probe;

@@ -106,6 +106,26 @@ bool accounted(const Engine& engine) { return engine.counters().came() == engine
 
 }  // namespace
 
+TEST_CASE("fragments are as long as the way to their own instance carries") {
+  auto p = fragmenting(Encapsulation::nsh);
+  p->instances[1].state = p->instances[3].state = InstanceState::down;
+  p->instances[0].way_mtu = 1300;
+  p->instances[2].way_mtu = 1400;
+  REQUIRE(p->check() == "");
+  Engine engine({100});
+  engine.install(p);
+  std::vector<CollectedFrame> at = run(engine, kIn, datagram(1400));
+  for (const size_t longest : {1300u, 1400u}) {
+    REQUIRE(at.size() == 2);
+    CHECK(at[0].bytes.size() <= 14 + longest);
+    CHECK(at[0].bytes.size() > 14 + longest - 8);
+    at = send_all(engine, instance(at, nullptr, longest));
+  }
+  REQUIRE(at.size() == 1);
+  CHECK(at[0].bytes == datagram(1400));
+  CHECK(accounted(engine));
+}
+
 TEST_CASE("what can't be cut goes through both services in fragments and leaves as it came") {
   for (const Encapsulation encapsulation : {Encapsulation::nsh, Encapsulation::geneve}) {
     for (const bool ipv6 : {false, true}) {

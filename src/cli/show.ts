@@ -114,6 +114,7 @@ export function services(list: Answer<typeof servicesOf>): string {
       service.name,
       i.name,
       i.attach ?? `${i.address ?? ''}${several && i.underlay !== null ? ` (${i.underlay})` : ''}`,
+      i.mtu ?? '-',
       stateText(i),
       i.health === null ? '-' : since(i.health.since),
       i.health === null || i.health.latencyMs === null ? '-' : `${i.health.latencyMs.toFixed(1)} ms`,
@@ -128,7 +129,7 @@ export function services(list: Answer<typeof servicesOf>): string {
       remark(i) || '-',
     ]),
   );
-  const grid = table(['service', 'instance', 'address', 'state', 'since', 'answers in', 'weight', 'cpu', 'packets/s', 'queue', 'streams', 'sent', 'received', 'delivered', 'why'], rows);
+  const grid = table(['service', 'instance', 'address', 'mtu', 'state', 'since', 'answers in', 'weight', 'cpu', 'packets/s', 'queue', 'streams', 'sent', 'received', 'delivered', 'why'], rows);
   return [grid, ...list.flatMap(({ name, group }) => (group === null ? [] : [groupLine(name, group)])), ...list.flatMap(({ name, scale }) => (scale === null ? [] : scaleLines(name, scale)))].join('\n');
 }
 

@@ -219,6 +219,7 @@ export class Dataplane {
       captureMtus: host.captureMtus,
       macOf: (address) => neighbours.macOf(address),
       underlayOf: (address) => neighbours.underlayOf?.(address) ?? null,
+      mtuOf: (address) => neighbours.mtuOf?.(address) ?? null,
       // Before the list: an attachment that is new may add a port.
       attachmentOf: (attach) => attachments.attachmentOf(attach),
       proxyPorts: attachments.proxyPorts,

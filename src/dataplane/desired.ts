@@ -183,7 +183,7 @@ export class Desired {
     followMembers(this.paths, this.whole(), { sessionOf, stateOf: (key) => this.stateOf(key), failing: (key) => this.stateOf(key) === 'down' && this.setStateOf(key) !== 'down' });
   }
 
-  compile(ids: Ids, machine: Pick<Facts, 'affinityKey' | 'probeKey' | 'underlays' | 'captureMtus' | 'macOf' | 'underlayOf' | 'attachmentOf' | 'proxyPorts'>): NativeProgram {
+  compile(ids: Ids, machine: Pick<Facts, 'affinityKey' | 'probeKey' | 'underlays' | 'captureMtus' | 'macOf' | 'underlayOf' | 'mtuOf' | 'attachmentOf' | 'proxyPorts'>): NativeProgram {
     for (const [policy, { untilMs }] of this.#moves) if (Date.now() >= untilMs) this.#moves.delete(policy);
     const facts: Facts = {
       ...machine,

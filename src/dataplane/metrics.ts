@@ -6,6 +6,7 @@ import type { SyncReport } from '../mesh/hello.js';
 import { EVENT_KINDS } from '../observe/events.js';
 import { Exposition, type Histogram, type Labels } from '../observe/exposition.js';
 import { instanceKey } from '../program/compile.js';
+import { wayMtu } from '../program/way-mtu.js';
 import { roleOf } from '../program/port-numbers.js';
 import type { Dataplane } from './dataplane.js';
 import { LATENCY_FIRST_BIT, type InstanceState, type NativeCounters, type NativeLatency, type PacketCount } from './native.js';
@@ -131,6 +132,7 @@ function instances(out: Exposition, dataplane: Dataplane, counters: NativeCounte
   out.family('gauge', 'weir_instance_streams', 'Live streams pinned to the instance.', all.map(({ labels, id }) => [labels, counted.get(id)?.streams ?? 0]));
   out.family('gauge', 'weir_instance_state', 'State of the instance: 1 for the one that it is in, 0 for the others.', all.flatMap(({ labels, key }): Rows => STATES.map((state) => [{ ...labels, state }, dataplane.stateOf(key) === state ? 1 : 0])));
   out.family('gauge', 'weir_instance_resolved', 'Whether a neighbour answers for the address of the instance.', all.filter(({ attached }) => !attached).map(({ labels, id }) => [labels, compiled.get(id)?.mac == null ? 0 : 1]));
+  out.family('gauge', 'weir_instance_mtu_bytes', 'What a stamped packet may measure on the way to the instance.', all.flatMap(({ labels, id }): Rows => { const mtu = wayMtu(dataplane.program, compiled.get(id)); return mtu === null ? [] : [[labels, mtu]]; }));
 }
 
 /** What nodes say in their hellos: a second old at most, and of those that are not there nothing. */

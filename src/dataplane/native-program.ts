@@ -44,6 +44,8 @@ export interface NativeInstance {
   readonly mac: string | null;
   /** Number of the underlay that it is reached by; default 0. Not used with `attach`. */
   readonly underlay?: number;
+  /** Layer-3 MTU of the way to it, 68 to 65535, where that may be less than its underlay's; absent or null: that one's. Not used with `attach`. */
+  readonly mtu?: number | null;
   /** Null: it is reached through an underlay, by a stamp. */
   readonly attach: NativeAttachment | null;
   readonly state: InstanceState;

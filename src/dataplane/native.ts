@@ -37,8 +37,11 @@ export interface NativeAddon {
   holdUdpPort(address: string, port: number, descriptor?: number): (() => void) & { readonly descriptor: number };
   /** Rtnetlink. Null where there is no such interface. */
   interfaceInfo(name: string): InterfaceInfo | null;
-  /** Which interface and next hop the kernel would use, or would use if it had to send by this interface; null where unreachable. */
-  routeTo(address: string, interfaceIndex?: number): { readonly interfaceIndex: number; readonly interface: string; readonly nextHop: string; readonly source: string | null } | null;
+  /**
+   * Which interface and next hop the kernel would use, or would use if it had to send by this interface; null where unreachable. `mtu`: what
+   * was set for the route (`ip route … mtu N`) or the kernel has learnt of the way; null: nothing.
+   */
+  routeTo(address: string, interfaceIndex?: number): { readonly interfaceIndex: number; readonly interface: string; readonly nextHop: string; readonly source: string | null; readonly mtu: number | null } | null;
   /** Has the kernel look for the MAC of a neighbour: on this interface, wherever its route leads, or where that leads (null). */
   solicit(address: string, interfaceName: string | null): void;
   /** MAC from the kernel's neighbour table; null where absent or failed. */

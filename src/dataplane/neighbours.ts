@@ -1,5 +1,5 @@
 /**
- * By which underlay an instance is reached, and which MAC its packets go to there: the kernel's own routing and neighbour tables
+ * By which underlay an instance is reached, which MAC its packets go to there and how long they may be on that way: the kernel's own routing and neighbour tables
  * answer, and a datagram to the discard port makes the kernel resolve what it does not know yet (no privilege, and routers and local
  * instances come for free).
  */
@@ -9,6 +9,9 @@ import { native } from './native.js';
 
 /** The kernel forgets neighbours it does not need and finds them again within a second: that is no loss yet. */
 const SILENT_ROUNDS = 3;
+/** No IPv4 link carries less (RFC 791). */
+const LEAST_MTU = 68;
+const MOST_MTU = 65_535;
 const LOOPBACK_MAC = '00:00:00:00:00:00';
 
 /** An underlay's interface as it is at the moment: one that is made anew has another index. */
@@ -22,6 +25,8 @@ interface Way {
   readonly mac: string | null;
   /** Number of the underlay. */
   readonly underlay: number;
+  /** What the kernel says that the route carries, whatever the interface does; null: nothing. */
+  readonly mtu: number | null;
 }
 
 export class Neighbours {
@@ -54,6 +59,11 @@ export class Neighbours {
     return this.#found.get(address)?.underlay ?? null;
   }
 
+  /** What the way to the address carries where the kernel says more of it than of the interface; null: it does not. */
+  mtuOf(address: string): number | null {
+    return this.#found.get(address)?.mtu ?? null;
+  }
+
   /** The kernel does not find it any more, though its MAC is still used. */
   silent(address: string): boolean {
     return (this.#unanswered.get(address) ?? 0) >= SILENT_ROUNDS;
@@ -72,7 +82,7 @@ export class Neighbours {
       const way = wayTo(links, destination);
       if (way?.mac != null) {
         this.#unanswered.delete(address);
-        if (way.mac === before?.mac && way.underlay === before.underlay) continue;
+        if (way.mac === before?.mac && way.underlay === before.underlay && way.mtu === before.mtu) continue;
         this.#found.set(address, { ...way, mac: way.mac });
         changed = true;
         continue;
@@ -109,9 +119,10 @@ export class Neighbours {
 function wayTo(links: readonly (Link | null)[], { address, underlay = null }: Destination): Way | null {
   const wanted = underlay === null ? undefined : (links[underlay] ?? null);
   if (wanted === null) return null;
-  if (wanted?.loopback === true) return { mac: LOOPBACK_MAC, underlay: underlay ?? 0 };
+  if (wanted?.loopback === true) return { mac: LOOPBACK_MAC, underlay: underlay ?? 0, mtu: null };
   const route = native.routeTo(address, wanted?.index);
   const at = route === null ? -1 : links.findIndex((link) => link?.index === route.interfaceIndex);
   if (route === null || at < 0) return null;
-  return { mac: links[at]?.loopback === true ? LOOPBACK_MAC : native.neighbour(route.interfaceIndex, route.nextHop), underlay: at };
+  const mtu = route.mtu === null ? null : Math.min(Math.max(route.mtu, LEAST_MTU), MOST_MTU);
+  return { mac: links[at]?.loopback === true ? LOOPBACK_MAC : native.neighbour(route.interfaceIndex, route.nextHop), underlay: at, mtu };
 }

@@ -7,6 +7,7 @@ import type { HealthView } from '../health/monitor.js';
 import type { Measured } from '../load/balancer.js';
 import type { LoadView } from '../load/ledger.js';
 import { instanceKey } from '../program/compile.js';
+import { wayMtu } from '../program/way-mtu.js';
 import type { Dataplane } from './dataplane.js';
 
 const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmpv6' };
@@ -243,6 +244,8 @@ export interface InstanceView {
   readonly mac: string | null;
   /** Name of the underlay that it is reached by, or its interface where it has no name; null where it is attached, or not found yet. */
   readonly underlay: string | null;
+  /** What a stamped packet may measure on the way to it; null like the underlay. */
+  readonly mtu: number | null;
   /** Its neighbour is known, or both sides of it are there. */
   readonly reachable: boolean;
   /** As configured. */
@@ -291,6 +294,7 @@ export function services(dataplane: Dataplane) {
         health: dataplane.health.view(key),
         mac: compiled.get(id)?.mac ?? null,
         underlay: underlayOf(dataplane, compiled.get(id)),
+        mtu: wayMtu(dataplane.program, compiled.get(id)),
         reachable: compiled.has(id) && reachable(compiled.get(id) ?? { mac: null, attach: null }),
         weight: instance.weight,
         factor: dataplane.placement.factorOf(key),

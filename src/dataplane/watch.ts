@@ -25,6 +25,8 @@ export interface NeighbourFacts {
   macOf(address: string): string | null;
   /** Number of the underlay that it was found on. */
   underlayOf?(address: string): number | null;
+  /** What the way to it carries; null: the kernel says nothing of it beyond its interface. */
+  mtuOf?(address: string): number | null;
   /** The kernel does not find the neighbour any more, though its MAC is still used. */
   silent?(address: string): boolean;
 }

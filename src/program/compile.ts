@@ -56,6 +56,8 @@ export interface Facts {
   readonly macOf: (address: string) => string | null;
   /** Number of the underlay that an address is reached by where the configuration does not say; null: not known. Default: the first. */
   readonly underlayOf?: (address: string) => number | null;
+  /** What packets to an address may measure on their way, where that may be less than the underlay's MTU; null: not known to be. Default: never. */
+  readonly mtuOf?: (address: string) => number | null;
   /** Interfaces of attached instances, in the order of their ports. */
   readonly proxyPorts: readonly NativeProxyPort[];
   readonly attachmentOf: (attach: AttachConfig) => NativeAttachment;
@@ -97,7 +99,7 @@ function withPrimary(service: ServiceConfig, facts: Pick<Facts, 'stateOf' | 'mac
   return new Set(primary === null ? [] : service.instances.map(({ name }) => name).filter((name) => name !== primary && facts.stateOf(instanceKey(service.name, name)) === 'up'));
 }
 
-export function instancesOf(service: ServiceConfig, ids: Ids, facts: Pick<Facts, 'macOf' | 'underlayOf' | 'attachmentOf' | 'stateOf' | 'factorOf'>, encapsulation: NativePath['encapsulation'] = 'nsh', configuration: Pick<Configuration, 'underlays'> = { underlays: [] }): NativeInstance[] {
+export function instancesOf(service: ServiceConfig, ids: Ids, facts: Pick<Facts, 'macOf' | 'underlayOf' | 'mtuOf' | 'attachmentOf' | 'stateOf' | 'factorOf'>, encapsulation: NativePath['encapsulation'] = 'nsh', configuration: Pick<Configuration, 'underlays'> = { underlays: [] }): NativeInstance[] {
   const probe = probeOf(service, encapsulation);
   const weights = service.instances.map((instance) => instance.weight);
   const placed = service.placement === null && service.balancer !== 'primary_shares' ? weights : weightsFor(weights, service.instances.map((instance) => facts.factorOf?.(instanceKey(service.name, instance.name)) ?? 1));
@@ -110,6 +112,7 @@ export function instancesOf(service: ServiceConfig, ids: Ids, facts: Pick<Facts,
       address: instance.address,
       mac: instance.attach !== null || instance.address === null ? null : facts.macOf(instance.address),
       underlay: instance.attach !== null || instance.address === null ? 0 : (underlayNumber(configuration, instance.underlay) ?? facts.underlayOf?.(instance.address) ?? 0),
+      mtu: instance.attach !== null || instance.address === null ? null : (facts.mtuOf?.(instance.address) ?? null),
       attach: instance.attach === null ? null : facts.attachmentOf(instance.attach),
       // Those that the primary directs streams to keep them, and get none from here.
       state: directed.has(instance.name) || (facts.factorOf?.(key) === 0 && facts.stateOf(key) === 'up') ? 'draining' : facts.stateOf(key),
