@@ -17,18 +17,22 @@ Napi::Value numbers(Napi::Env env, std::span<const double> values) {
 
 Napi::Value signals_to_js(Napi::Env env, const std::vector<const Counters*>& workers, const Program& program) {
   std::vector<double> values;
-  values.reserve(program.instances.size() * 8);
+  values.reserve(program.instances.size() * 10);
   for (const Instance& instance : program.instances) {
     std::array<uint64_t, 7> sums{};
+    uint64_t told = 0;  // the latest
     for (const Counters* c : workers) {
       const InstanceTraffic& row = c->instances[instance.id];
       // A stream may be closed by another worker than opened it: each count alone may be below zero, the sum is not.
       const uint64_t parts[7] = {row.streams.get(), row.sent.packets.get(), row.sent.bytes.get(), row.received.packets.get(), row.received.bytes.get(), row.unreachable.get(), row.placed.get()};
       for (size_t i = 0; i < sums.size(); i++) sums[i] += parts[i];
+      told = std::max(told, row.told_mtu.get());
     }
     values.push_back(instance.id);
     values.push_back(double(std::max<int64_t>(int64_t(sums[0]), 0)));
     for (size_t i = 1; i < sums.size(); i++) values.push_back(double(sums[i]));
+    values.push_back(double(told >> 16));
+    values.push_back(double(told & 0xffff));
   }
   return numbers(env, values);
 }

@@ -16,6 +16,7 @@ class Counter {
   void add(uint64_t n) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
   void operator++(int) { add(1); }
   void operator--(int) { add(uint64_t(-1)); }
+  void set(uint64_t n) { value_.store(n, std::memory_order_relaxed); }
   void reset() { value_.store(0, std::memory_order_relaxed); }
   uint64_t get() const { return value_.load(std::memory_order_relaxed); }
 
@@ -37,6 +38,7 @@ struct InstanceTraffic {
   Counter streams;  // active
   Traffic sent, received;
   Counter unreachable;  // ICMP errors about what was sent to it
+  Counter told_mtu;     // the last time that a router said that its way carries less than it is held to: microseconds << 16 | MTU
   Traffic delivered;  // inner packets that end here
   Counter placed;     // streams that were placed here, ever
 };

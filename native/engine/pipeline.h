@@ -135,8 +135,8 @@ class Pipeline {
   void prepare_return(const Frame& frame, Prepared& prepared);
   void from_underlay(Context& c, Prepared& prepared);
   bool read_datagram(const StampedFrame& outer, uint8_t* datagram, uint32_t length, ReturnedStamp& stamp, Packet& packet);
-  // Counts an ICMP error about a stamped packet of ours for the instance that the packet went to. False if it is none.
-  bool note_unreachable(const Context& c);
+  // Notes an ICMP error about a stamped packet of ours for the instance that the packet went to. False if it is none.
+  bool note_error(const Context& c);
   // Gives up (false) after it has counted the reason.
   bool judge(Context& c, const StampedFrame& outer, Prepared& prepared, const Returned* before, Returned& now);
   Flow* stream_of(Context& c, Prepared& prepared);

@@ -50,7 +50,7 @@ void Pipeline::from_underlay(Context& c, Prepared& prepared) {
   const StampedFrame& outer = prepared.outer;
   if (outer.result == StampedFrame::Result::not_ours) {
     if (program_->underlays[program_->underlay_of(c.port)].fragment && take_fragment(c)) return;
-    if (!note_unreachable(c)) counters_.ignored++;
+    if (!note_error(c)) counters_.ignored++;
     return;
   }
   const std::optional<Address>& own = program_->underlays[program_->underlay_of(c.port)].own(outer.destination.is_ipv4());
@@ -100,14 +100,25 @@ void Pipeline::from_underlay(Context& c, Prepared& prepared) {
   }
 }
 
-bool Pipeline::note_unreachable(const Context& c) {
-  Address from, to;
-  if (!read_unreachable(c.frame, from, to)) return false;
+bool Pipeline::note_error(const Context& c) {
+  const OuterError error = read_outer_error(c.frame);
+  if (error.kind == OuterError::Kind::none) return false;
+  const bool ipv4 = error.from.is_ipv4();
   const size_t underlay = program_->underlay_of(c.port);
-  const std::optional<Address>& own = program_->underlays[underlay].own(from.is_ipv4());
-  const Instance* instance = own && *own == from ? program_->instance_at(to) : nullptr;
+  const std::optional<Address>& own = program_->underlays[underlay].own(ipv4);
+  const Instance* instance = own && *own == error.from ? program_->instance_at(error.to) : nullptr;
   if (!instance || instance->underlay != underlay) return false;
-  counters_.instances[instance->id].unreachable++;
+  InstanceTraffic& traffic = counters_.instances[instance->id];
+  if (error.kind == OuterError::Kind::unreachable) {
+    traffic.unreachable++;
+    return true;
+  }
+  // Less than what every host takes (RFC 791) or every link carries (RFC 8200) is no router's word. One of before RFC 1191 does not
+  // say how much its link carries: then it is that least.
+  constexpr uint32_t kLeastIpv4 = 576, kLeastIpv6 = 1280;
+  const uint32_t mtu = ipv4 && error.mtu == 0 ? kLeastIpv4 : error.mtu;
+  if (mtu < (ipv4 ? kLeastIpv4 : kLeastIpv6)) return false;
+  if (mtu < instance->mtu) traffic.told_mtu.set(c.now_ns / 1000 << 16 | mtu);
   return true;
 }
 

@@ -148,32 +148,39 @@ void advance_stamp(uint8_t* p, Encapsulation encapsulation, const ReturnedStamp&
   }
 }
 
-bool read_unreachable(const Frame& frame, Address& from, Address& to) {
-  if (frame.length < kEthernetHeader + kIpv4Header) return false;
+OuterError read_outer_error(const Frame& frame) {
+  OuterError error;
+  if (frame.length < kEthernetHeader + kIpv4Header) return error;
   const uint8_t* ip = frame.bytes + kEthernetHeader;
   const uint16_t type = load16(frame.bytes + 12);
+  OuterError::Kind kind;
   if (type == kEtherIpv4) {
     const uint32_t header = Ipv4::header_length(ip), quoted = header + kIcmpHeader;
-    if (header < kIpv4Header || Ipv4::protocol(ip) != kIpIcmp || frame.length < kEthernetHeader + quoted + kIpv4Header + kUdpHeader) return false;
+    if (header < kIpv4Header || Ipv4::protocol(ip) != kIpIcmp || frame.length < kEthernetHeader + quoted + kIpv4Header + kUdpHeader) return error;
     const uint8_t *icmp = ip + header, *q = ip + quoted;
     constexpr uint8_t kUnreachable = 3, kFragmentationNeeded = 4;
-    if (icmp[0] != kUnreachable || icmp[1] == kFragmentationNeeded || q[0] != 0x45 || Ipv4::protocol(q) != kIpUdp) return false;
-    from = Address::from_ipv4(q + 12);
-    to = Address::from_ipv4(q + 16);
-    if (!is_stamp_port(load16(q + kIpv4Header + 2))) return false;
+    if (icmp[0] != kUnreachable || q[0] != 0x45 || Ipv4::protocol(q) != kIpUdp) return error;
+    kind = icmp[1] == kFragmentationNeeded ? OuterError::Kind::too_long : OuterError::Kind::unreachable;
+    error.mtu = load16(icmp + 6);
+    error.from = Address::from_ipv4(q + 12);
+    error.to = Address::from_ipv4(q + 16);
+    if (!is_stamp_port(load16(q + kIpv4Header + 2))) return error;
   } else if (type == kEtherIpv6) {
     constexpr uint32_t kQuoted = kIpv6Header + kIcmpHeader;
-    if (frame.length < kEthernetHeader + kQuoted + kIpv6Header + kUdpHeader || Ipv6::next_header(ip) != kIpIcmp6) return false;
+    if (frame.length < kEthernetHeader + kQuoted + kIpv6Header + kUdpHeader || Ipv6::next_header(ip) != kIpIcmp6) return error;
     const uint8_t *icmp = ip + kIpv6Header, *q = ip + kQuoted;
-    constexpr uint8_t kUnreachable = 1;
-    if (icmp[0] != kUnreachable || q[0] >> 4 != 6 || Ipv6::next_header(q) != kIpUdp) return false;
-    from = Address::from_ipv6(q + 8);
-    to = Address::from_ipv6(q + 24);
-    if (!is_stamp_port(load16(q + kIpv6Header + 2))) return false;
+    constexpr uint8_t kUnreachable = 1, kPacketTooBig = 2;
+    if ((icmp[0] != kUnreachable && icmp[0] != kPacketTooBig) || q[0] >> 4 != 6 || Ipv6::next_header(q) != kIpUdp) return error;
+    kind = icmp[0] == kPacketTooBig ? OuterError::Kind::too_long : OuterError::Kind::unreachable;
+    error.mtu = load32(icmp + 4);
+    error.from = Address::from_ipv6(q + 8);
+    error.to = Address::from_ipv6(q + 24);
+    if (!is_stamp_port(load16(q + kIpv6Header + 2))) return error;
   } else {
-    return false;
+    return error;
   }
-  return true;
+  error.kind = kind;
+  return error;
 }
 
 StampedFrame read_outer(const Frame& frame) {

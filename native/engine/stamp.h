@@ -96,9 +96,16 @@ struct StampedFrame {
 };
 
 StampedFrame read_outer(const Frame& frame);
-// Whether the frame is an ICMP "unreachable" that quotes a stamped packet, and whose: from `from` to `to`. A host answers so when
-// nobody holds the stamp's port there any more; a router, when it can't reach the host (RFC 792, RFC 4443).
-bool read_unreachable(const Frame& frame, Address& from, Address& to);
+// An ICMP error that quotes a stamped packet, and whose: from `from` to `to`. A host says "unreachable" when nobody holds the stamp's port
+// there any more; a router, when it can't reach the host (RFC 792, RFC 4443), or "too long" when the next link does not carry the packet
+// (RFC 1191, RFC 8201).
+struct OuterError {
+  enum class Kind : uint8_t { none, unreachable, too_long };
+  Kind kind = Kind::none;
+  Address from, to;
+  uint32_t mtu = 0;  // too long: what the next link carries; 0: the router does not say
+};
+OuterError read_outer_error(const Frame& frame);
 // Whether the sender left the UDP checksum to the kernel or the device, which has not come to it: the port says so or, where it says
 // nothing of offloads, the sum of the pseudo-header stands in its place, as Linux leaves it. Frames of several datagrams are all so.
 bool outer_checksum_unmade(const Frame& frame, const StampedFrame& stamped);

@@ -151,8 +151,9 @@ void ServiceNode::receive(Frame& frame) {
   const StampedFrame outer = read_outer(frame);
   if (outer.result == StampedFrame::Result::not_ours) {
     if (take_fragment(frame)) return;
-    Address from, to;
-    if (map_ && read_unreachable(frame, from, to) && from == address_) map_->note_unreachable(to);
+    if (!map_) return;
+    const OuterError error = read_outer_error(frame);
+    if (error.kind == OuterError::Kind::unreachable && error.from == address_) map_->note_unreachable(error.to);
     return;
   }
   if (outer.destination != address_) return;

@@ -21,28 +21,29 @@ namespace weir {
 namespace {
 
 // UDP over IPv4 (unfragmented, any options) or IPv6 (no extension headers) to or from port 4790 or 6081, and ICMP and ICMPv6
-// "unreachable" that quote a packet to such a port.
+// "unreachable" (with "fragmentation needed") and ICMPv6 "packet too big" that quote a packet to such a port.
 constexpr sock_filter kStampedOnly[] = {
     BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 12),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kEtherIpv4, 0, 12),
     BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 20),
-    BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 27, 0),
+    BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 28, 0),
     BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
     BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 23),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 18, 0),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 23),  // ICMP
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 19, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 24),  // ICMP
     BPF_STMT(BPF_LD | BPF_B | BPF_IND, 14),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 3, 0, 21),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 3, 0, 22),
     BPF_STMT(BPF_LD | BPF_B | BPF_IND, 14 + 8 + 9),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 0, 19),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 0, 20),
     BPF_STMT(BPF_LD | BPF_H | BPF_IND, 14 + 8 + 20 + 2),
-    BPF_JUMP(BPF_JMP | BPF_JA, 15, 0, 0),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kEtherIpv6, 0, 16),
+    BPF_JUMP(BPF_JMP | BPF_JA, 16, 0, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kEtherIpv6, 0, 17),
     BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 20),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 7, 0),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 58, 0, 13),  // ICMPv6
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 8, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 58, 0, 14),  // ICMPv6
     BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 14 + 40),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 11),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 1, 1, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 11),
     BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 14 + 40 + 8 + 6),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17, 0, 9),
     BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 14 + 40 + 8 + 40 + 2),
@@ -135,7 +136,7 @@ std::string RingPort::take_up(const RingOptions& options, const RingPortState& s
   std::string error;
   for (uint32_t r = 0; r < kRings; r++) {
     if (std::string problem = rings_[r].adopt(index, state.rings[r]); error.empty()) error = problem;
-    if (error.empty() && options.fragments) error = rings_[r].take_only(shapes[r], filter);
+    if (error.empty() && options.stamped_only) error = rings_[r].take_only(shapes[r], filter);  // an older weir took less
     descriptors_[r] = rings_[r].descriptor();
   }
   if (!error.empty()) return error;

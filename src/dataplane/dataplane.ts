@@ -34,12 +34,13 @@ import type { MeshController } from '../mesh/controller.js';
 import { MeshMap } from './mesh-map.js';
 import { native, type InstanceState, type NativeProgram } from './native.js';
 import { Openings } from './openings.js';
+import { PathMtus } from './path-mtus.js';
 import type { Paths } from './paths.js';
 import { Placement } from './placement.js';
 import type { Runner } from './runner.js';
 import { Sampler } from './sampler.js';
 import { scaleHost } from './scaling.js';
-import { healthSummary, summary } from './summary.js';
+import { healthSummary, summary, waySummary } from './summary.js';
 import { attachmentsIn, type Surroundings } from './surroundings.js';
 import { Transactions, type Change, type ChangeAnswer, type Kept } from './transactions.js';
 import { Watch } from './watch.js';
@@ -80,6 +81,7 @@ export class Dataplane {
   /** By underlay: captures that look at it. */
   readonly #watchers = new Map<number, number>();
   readonly #sampler = new Sampler();
+  readonly #pathMtus = new PathMtus();
   #due: NodeJS.Timeout | null = null;
   readonly #healthNews: HealthChange[] = [];
 
@@ -217,9 +219,7 @@ export class Dataplane {
       probeKey: this.#probeKey,
       underlays: host.underlays,
       captureMtus: host.captureMtus,
-      macOf: (address) => neighbours.macOf(address),
-      underlayOf: (address) => neighbours.underlayOf?.(address) ?? null,
-      mtuOf: (address) => neighbours.mtuOf?.(address) ?? null,
+      ...this.#pathMtus.facts(neighbours),
       // Before the list: an attachment that is new may add a port.
       attachmentOf: (attach) => attachments.attachmentOf(attach),
       proxyPorts: attachments.proxyPorts,
@@ -402,6 +402,8 @@ export class Dataplane {
       const moved = this.surroundings.neighbours.refresh(destinationsOf(this.whole));
       if (attachmentsIn(this.surroundings).refresh(this.whole) || moved) await this.#transactions.change('neighbours changed', WEIR, 'no', () => []);
       this.#watch.neighbours(this.configuration, this.surroundings.neighbours, (key) => this.stateOf(key));
+      const ways = this.#pathMtus.look(this.runner.signals(), this.program, (id) => this.ids.instances.name(id) ?? `#${id}`, nowMs);
+      if (ways.length > 0) await this.#transactions.change(waySummary(ways), WEIR, 'no', () => ways.filter(({ told }) => told).map(({ instance, cause }) => ({ kind: 'instance', cause, instance, state: this.stateOf(instance) })));
 
       const streamsOn = new Map(counters.paths.map((path) => [path.id, path.streams]));
       await this.#free((path) => streamsOn.get(path) ?? 0, nowMs);

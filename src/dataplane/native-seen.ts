@@ -155,8 +155,9 @@ export interface NativeWorkerCounters {
 
 /**
  * {@link NativeWorker.signals}: rows of id, live streams, packets and bytes sent to the instance, packets and bytes it sent back, ICMP
- * "unreachable" about packets that were for it, streams that were placed there, ever.
+ * "unreachable" about packets that were for it, streams that were placed there, ever; when a router said last that its way carries less than
+ * the program has it (microseconds), and how much (bytes), 0 if never.
  */
-export const SIGNAL_COLUMNS = 8;
+export const SIGNAL_COLUMNS = 10;
 /** {@link NativeWorker.probes}: rows of id, probes answered in a row, lost in a row, sent, answered, answers refused (no nonce), late, milliseconds of the last one. */
 export const PROBE_COLUMNS = 8;

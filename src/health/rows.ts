@@ -10,6 +10,9 @@ export interface SignalRow {
   readonly unreachable: number;
   /** Streams that were placed there, ever. */
   readonly placed: number;
+  /** When a router said last that the way carries less than packets may measure, in microseconds of native code's clock, and how much; 0: never. */
+  readonly toldAt: number;
+  readonly toldMtu: number;
 }
 
 export interface ProbeCounts {
@@ -29,7 +32,7 @@ function rowsOf<T>(values: Float64Array, columns: number, read: (row: Float64Arr
 }
 
 export const readSignals = (values: Float64Array): Map<number, SignalRow> =>
-  rowsOf(values, SIGNAL_COLUMNS, ([, streams = 0, sent = 0, sentBytes = 0, received = 0, receivedBytes = 0, unreachable = 0, placed = 0]) => ({ streams, sent, sentBytes, received, receivedBytes, unreachable, placed }));
+  rowsOf(values, SIGNAL_COLUMNS, ([, streams = 0, sent = 0, sentBytes = 0, received = 0, receivedBytes = 0, unreachable = 0, placed = 0, toldAt = 0, toldMtu = 0]) => ({ streams, sent, sentBytes, received, receivedBytes, unreachable, placed, toldAt, toldMtu }));
 
 export const readProbes = (values: Float64Array): Map<number, ProbeCounts> =>
   rowsOf(values, PROBE_COLUMNS, ([, answeredInARow = 0, lostInARow = 0, sent = 0, answered = 0, refused = 0, late = 0, latencyMs = 0]) => ({ answeredInARow, lostInARow, sent, answered, refused, late, latencyMs }));

@@ -14,10 +14,10 @@ export type EventFacts =
   | { readonly kind: 'path'; readonly cause: 'no stream left'; readonly path: number; readonly chain: string }
   | {
       readonly kind: 'instance';
-      readonly cause: 'set' | 'drained' | 'deadline' | 'neighbour found' | 'neighbour moved' | 'neighbour lost' | `health: ${string}`;
+      readonly cause: 'set' | 'drained' | 'deadline' | 'neighbour found' | 'neighbour moved' | 'neighbour lost' | `health: ${string}` | `path MTU: ${string}`;
       /** `service/name`. */
       readonly instance: string;
-      /** As it is now; a neighbour that comes or goes does not change it. */
+      /** As it is now; a neighbour that comes or goes, or the MTU of its way, does not change it. */
       readonly state: InstanceState;
     }
   /** A variant of `configurations:` came into force (`active`) or left it; `cause` is its condition in words. */

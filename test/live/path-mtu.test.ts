@@ -1,6 +1,6 @@
 /**
- * Instances behind a router whose far link carries less than weir's interface: what the kernel's route says of that is heeded before a
- * packet is lost, over IPv4 and IPv6, and followed when it changes.
+ * Instances behind a router whose far link carries less than weir's interface, over IPv4 and IPv6: what the kernel's route says of that is
+ * heeded before a packet is lost, and followed when it changes; what the router says, after the first ones are.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -38,7 +38,7 @@ await Promise.all([
   lab.start('net', ['python3', '-u', '-m', 'http.server', '8080', '--bind', '::', '--directory', lab.directory], /Serving HTTP/),
 ]);
 
-const weir = (): Promise<Running> => {
+const weir = (port: 'ring' | 'pcap' = 'ring'): Promise<Running> => {
   const file = join(lab.directory, 'weir.yaml');
   writeFileSync(file, `underlay: {interface: und0}
 captures: [{name: web, in: in0, out: out0}]
@@ -47,7 +47,7 @@ ${WAYS.map(({ chain, instance }) => `  ${chain}: {instances: [{name: ids-${chain
 chains: {${WAYS.map(({ chain }) => `${chain}: [${chain}]`).join(', ')}}
 policies:
 ${WAYS.map(({ chain, to }) => `  - {name: ${chain}, match: {destination: ${to}}, chain: ${chain}}`).join('\n')}
-workers: 2
+${port === 'ring' ? 'workers: 2' : 'port: pcap'}
 flows: {max: 10000}
 control: {socket: ${lab.socket}}
 state_dir: ${join(lab.directory, 'state')}
@@ -107,3 +107,32 @@ await t.test('`ip route … mtu` on the way: senders are told of it, nothing is 
   for (const { chain, to, overhead } of WAYS) t.match(await lab.ping('wl', '-M', 'do', '-s', String(1500 - overhead - 28), to), / 0% packet loss/, `${chain}: the whole MTU can be used`);
   t.equal((await running.stop()).code, 0);
 });
+
+for (const port of ['ring', 'pcap'] as const) {
+  await t.test(`${port}: nobody but the router knows: a few packets are lost, then senders are told`, async (t) => {
+    await forget();
+    await farLink(NARROW);
+    const running = await weir(port);
+    t.teardown(() => running.stop());
+    t.strictSame(await mtus(), [1500, 1500]);
+    // The pcap port sends IPv4 by a raw socket, for which the kernel learns what the router says: then it is the route that says it.
+    const heard = port === 'ring' ? ['four', 'six'] : ['six'];
+    for (const [i, { chain, to, overhead }] of WAYS.entries()) {
+      await until('traffic', () => answered(to));
+      const limit = NARROW - overhead;
+      // Of the longest that weir's own interface has room for: the router alone can refuse them.
+      if (i === 0) t.match(await ping('-c', '10', '-M', 'do', '-s', String(1500 - overhead - 28), to), new RegExp(`mtu ?= ?${limit}`), `${chain}: ping is told ${limit}`);
+      t.ok(await download(to), `${chain}: TCP`);
+      await until('the MTU', async () => (await mtus())[i] === NARROW);
+      await forget();
+      t.match(await lab.ping('wl', '-M', 'do', '-s', String(limit - 28), to), / 0% packet loss/, `${chain}: what fits goes through`);
+      t.match(await ping('-c', '2', '-M', 'do', '-s', String(limit - 27), to), new RegExp(`mtu ?= ?${limit}`), `${chain}: of what does not, its sender is told`);
+      if (heard.includes(chain)) t.match(running.output(), new RegExp(`instance ${chain}/ids-${chain}: path MTU: a router says ${NARROW}`), 'a line in the log');
+    }
+    t.strictSame((await lab.ask<{ events: { kind: string; cause: string; instance?: string }[] }>('events')).events.filter(({ cause }) => cause.startsWith('path MTU')).map(({ instance }) => instance).filter((instance) => instance !== 'four/ids-four' || port === 'ring'), heard.map((chain) => `${chain}/ids-${chain}`), 'an event each');
+    const { stdout } = await lab.ctl('metrics');
+    for (const { chain } of WAYS) t.match(stdout, `weir_instance_mtu_bytes{service="${chain}",name="ids-${chain}"} ${NARROW}\n`);
+    await until('all packets to be accounted for', async () => unaccounted(await stats()) === 0);
+    t.equal((await running.stop()).code, 0);
+  });
+}

@@ -164,14 +164,14 @@ t.test('a hundred instances that fail together are few calls, not hundreds', asy
 
 t.test('passive alone: what fails is tried again, later each time that it fails at once', async (t) => {
   let nowMs = 0;
-  let row = [0, 5, 0, 0, 0, 0, 0, 0];
+  let row = [0, 5, 0, 0, 0, 0, 0, 0, 0, 0];
   const changes: string[] = [];
   const monitor = new HealthMonitor({ now: () => nowMs }, { ...FACTS, signals: () => Float64Array.from(row) }, (list) => changes.push(...list.map(({ up, cause }) => `${nowMs} ${up ? 'up' : 'down'}: ${cause}`)));
   t.teardown(() => monitor.stop());
   monitor.configure([service('s', ['10.0.0.1'], { check: null, passive: { unreachable: 3, silent: null, recheckMs: 5000 }, intervalMs: 500, timeoutMs: 500, rise: 2, fall: 3 })]);
   const look = async (ms: number, unreachable: number): Promise<void> => {
     nowMs = ms;
-    row = [0, 5, row[2] ?? 0, 0, 0, 0, (row[6] ?? 0) + unreachable, 0];
+    row = [0, 5, row[2] ?? 0, 0, 0, 0, (row[6] ?? 0) + unreachable, 0, 0, 0];
     monitor.look();
     await new Promise((resolve) => setImmediate(resolve));
   };

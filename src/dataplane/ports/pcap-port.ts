@@ -15,8 +15,8 @@ const KERNEL_BUFFER_BYTES = 16 * 1024 * 1024;
 /** `cap` fixes its snap length at this. */
 const SNAP_BYTES = 65_535;
 const ETHERNET_HEADER = 14;
-/** Stamped packets, and "unreachable" about them. */
-const UNDERLAY_FILTER = 'inbound and (udp dst port 4790 or udp dst port 6081 or icmp[icmptype] == icmp-unreach or (icmp6 and ip6[40] == 1))';
+/** Stamped packets, and "unreachable" and "too big" about them. */
+const UNDERLAY_FILTER = 'inbound and (udp dst port 4790 or udp dst port 6081 or icmp[icmptype] == icmp-unreach or (icmp6 and (ip6[40] == 1 or ip6[40] == 2)))';
 
 const withFragments = (filter: string): string => `${filter.slice(0, -1)} or (ip proto 17 and ip[6:2] & 0x3fff != 0) or (ip6[6] == 44 and ip6[40] == 17))`;
 
