@@ -142,6 +142,7 @@ OuterFragment read_outer_fragment(const Frame& frame) {
     if (frame.length < kEthernetHeader + header || ip[0] >> 4 != 6 || Ipv6::next_header(ip) != kIpFragment || ip[kIpv6Header] != kIpUdp) return f;
     f.source = Address::from_ipv6(ip + 8);
     f.destination = Address::from_ipv6(ip + 24);
+    if (f.source.is_ipv4() || f.destination.is_ipv4()) return f;  // IPv4-mapped
     f.id = load32(ip + kIpv6Header + 4);
     f.offset = load16(ip + kIpv6Header + 2) & 0xfff8;
     f.more = ip[kIpv6Header + 3] & 1;

@@ -70,6 +70,7 @@ bool read_quoted(const uint8_t* q, uint32_t n, Tuple& tuple) {
     tuple.protocol = x.protocol;
     tuple.source = Address::from_ipv6(q + 24);
     tuple.destination = Address::from_ipv6(q + 8);
+    if (tuple.source.is_ipv4() || tuple.destination.is_ipv4()) return false;
   } else {
     return false;
   }
@@ -163,6 +164,8 @@ void read_network(Packet& p, uint32_t length, bool ipv4) {
     p.fragment_id = x.id;
     p.tuple.source = Address::from_ipv6(h + 8);
     p.tuple.destination = Address::from_ipv6(h + 24);
+    // IPv4-mapped ones would make it the stream of another packet. Linux takes none either.
+    if (p.tuple.source.is_ipv4() || p.tuple.destination.is_ipv4()) return malformed(p, DropReason::bad_ip_header);
   }
   p.tuple.protocol = p.ip_protocol;
   // What a later fragment of IPv6 says is behind it means nothing (RFC 8200 section 4.5); its first one knows.

@@ -175,6 +175,7 @@ OuterError read_outer_error(const Frame& frame) {
     error.mtu = load32(icmp + 4);
     error.from = Address::from_ipv6(q + 8);
     error.to = Address::from_ipv6(q + 24);
+    if (error.from.is_ipv4() || error.to.is_ipv4()) return error;
     if (!is_stamp_port(load16(q + kIpv6Header + 2))) return error;
   } else {
     return error;
@@ -205,6 +206,8 @@ StampedFrame read_outer(const Frame& frame) {
     end = s.udp + Ipv6::payload_length(ip);
     s.source = Address::from_ipv6(ip + 8);
     s.destination = Address::from_ipv6(ip + 24);
+    // IPv4-mapped ones would speak for who has the IPv4 address.
+    if (s.source.is_ipv4() || s.destination.is_ipv4()) return s;
   } else {
     return s;
   }

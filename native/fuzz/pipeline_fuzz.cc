@@ -2,7 +2,8 @@
 // send back (unchanged, changed, from elsewhere), other programs, probes. After each step:
 //   - every packet that came is out, dropped with a reason, or held;
 //   - nothing that goes out is longer than its MTU allows, and what is stamped can be read again;
-//   - counts of streams, pins and held fragments agree with what there is.
+//   - counts of streams, pins and held fragments agree with what there is;
+//   - nothing gets around the services (service_watch.h).
 #include <cstring>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "engine/frame_collector.h"
 #include "fuzz_input.h"
 #include "node/stamped_datagram.h"
+#include "service_watch.h"
 #include "wire/checksum.h"
 #include "wire/ethernet.h"
 
@@ -35,8 +37,8 @@ Address ip6(uint8_t last) {
 
 // Bits: 0 Geneve, 1 the last instance keeps what it gets, 2 an attached bump in the middle, 3 an attached router, 4 instances over
 // IPv6, 5 a narrow underlay for the first service and another one for the second, 6 one instance down, 7 a service that holds.
-// `fragments`: a bit for each underlay that says `fragment: true`.
-std::shared_ptr<Program> make_program(uint8_t bits, uint8_t fragments) {
+// `fragments`: a bit for each underlay that says `fragment: true`. `deserted`: no instance is up that has stamps.
+std::shared_ptr<Program> make_program(uint8_t bits, uint8_t fragments, bool deserted) {
   auto p = std::make_shared<Program>();
   p->underlays[0].ipv4 = ip(0, 1);
   p->underlays[0].ipv6 = ip6(1);
@@ -68,7 +70,7 @@ std::shared_ptr<Program> make_program(uint8_t bits, uint8_t fragments) {
     x.resolved = true;
     x.underlay = bits & 32 && i >= 2 ? 1 : 0;
     x.seed[0] = i;
-    if (i == 1 && bits & 64) x.state = InstanceState::down;
+    if (deserted || (i == 1 && bits & 64)) x.state = InstanceState::down;
     x.probe.interval_ns = 1'000'000'000;
     x.probe.timeout_ns = 500'000'000;
     x.probe.encapsulation = bits & 1 ? Encapsulation::geneve : Encapsulation::nsh;
@@ -101,7 +103,15 @@ std::shared_ptr<Program> make_program(uint8_t bits, uint8_t fragments) {
   pass.policy = 2;
   chain.action = Action::chain;
   chain.policy = 3;
-  p->rules = {drop, pass, chain};
+  p->rules = {drop};
+  // Never the first to match, but enough of them that the classifier asks its index, not one after the other.
+  for (uint8_t i = 0; i < 8; i++) {
+    Rule more = drop;
+    more.destination = ip(i, 0);
+    more.destination_prefix = 120;
+    p->rules.push_back(more);
+  }
+  p->rules.insert(p->rules.end(), {pass, chain});
   CLAIM(p->check().empty());
   return p;
 }
@@ -111,7 +121,7 @@ class World final : public Sink {
   explicit World(Input& input) : input_(input), engine_({.flows = kFlows, .fragments = kFragments, .counters = {8, 4, 8, 8}}) {
     const uint8_t bits = input.u8();
     carries_ = input.u8();
-    install(bits);
+    install(bits, false);
   }
 
   void step() {
@@ -122,7 +132,7 @@ class World final : public Sink {
       case 2: return pass_time(uint64_t(input_.u16()) << (op >> 3));
       case 3: return come_back(op >> 3, false);
       case 4: return come_back(op >> 3, true);
-      case 5: return op & 8 ? install(input_.u8()) : probe();
+      case 5: return op & 8 ? install(input_.u8(), op & 16) : probe();
       case 6: return again(op >> 3);
       default:
         while (!waiting_.empty() && waiting_.size() < kMostWaiting) come_back(0, false);
@@ -145,8 +155,8 @@ class World final : public Sink {
     std::vector<uint8_t> bytes;
   };
 
-  void install(uint8_t bits) {
-    auto next = make_program(bits, carries_ >> 5);
+  void install(uint8_t bits, bool deserted) {
+    auto next = make_program(bits, carries_ >> 5, deserted);
     bits_ = bits;
     engine_.install(std::move(next));
   }
@@ -272,9 +282,11 @@ class World final : public Sink {
     copy.frame.offload = unknown ? Offload{} : offload;
     copy.frame.offload_unknown = unknown;
     const uint64_t crossed = engine_.counters().crossed.packets.get();
+    watch_.comes(now_, port, copy.frame);
     engine_.process(now_, port, copy.frame, *this);
     const bool crosses = engine_.counters().crossed.packets.get() > crossed;
     take(!crosses, uint32_t(bytes.size()));
+    watch_.done();
   }
 
   void take(bool limited, uint32_t came) {
@@ -297,6 +309,7 @@ class World final : public Sink {
         CLAIM(outer_checksum_ok(result.frame, outer));
         fragmented = true;
       }
+      watch_.leaves(out);
       if (instance && waiting_.size() < kMostWaiting) waiting_.push_back({out.port, stamped, fragmented, out.offload, std::move(out.bytes)});
     }
     CLAIM(at_instances_.waiting() == 0);
@@ -351,6 +364,7 @@ class World final : public Sink {
 
   Input& input_;
   Engine engine_;
+  ServiceWatch watch_{engine_};
   FrameCollector collector_;
   OuterReassembly at_instances_;
   std::vector<Waiting> waiting_;
