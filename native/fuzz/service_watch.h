@@ -141,15 +141,16 @@ class ServiceWatch {
 
   Fate fate_of_stream(uint64_t now_ns, Packet& packet) const {
     const Flow* flow = find(packet.tuple);
-    if (!flow && packet.icmp_error) {
+    const auto over = [&] { return !flow || idle_over(*flow, now_ns, engine_.program().idle); };
+    if (over() && packet.icmp_error) {
       packet.tuple = packet.icmp_tuple;
       flow = find(packet.tuple);
     }
-    if (!flow || idle_over(*flow, now_ns, engine_.program().idle)) return fate_of_new(packet.tuple);
+    const bool tcp = packet.tuple.protocol == kIpTcp, syn = is_bare_syn(packet.tcp_flags);
+    if (over()) return fate_of_new(packet.tuple, tcp && !syn);
     // Whether a SYN begins a stream anew is for the stream's life to say (tcp_state.h), not for these claims.
-    const bool may_begin = packet.ip_protocol == kIpTcp && (packet.tcp_flags & (Tcp::kSyn | Tcp::kAck | Tcp::kRst)) == Tcp::kSyn;
     const Fate known = fate_of_known(*flow, packet.tuple);
-    return may_begin && fate_of_new(packet.tuple) != known ? Fate::any : known;
+    return tcp && syn && fate_of_new(packet.tuple, false) != known ? Fate::any : known;
   }
 
   const Flow* find(const Tuple& tuple) const {
@@ -159,7 +160,8 @@ class ServiceWatch {
     return nullptr;
   }
 
-  Fate fate_of_new(const Tuple& tuple) const {
+  // `midstream`: it opens no connection, and may be of either direction.
+  Fate fate_of_new(const Tuple& tuple, bool midstream) const {
     const Program& p = engine_.program();
     const Classification own = classify_in_turn(p, tuple);
     Tuple turned = tuple;
@@ -169,7 +171,9 @@ class ServiceWatch {
     // What an instance that ends a chain answers goes by itself, also where its stream is not known any more: whatever the rules say of
     // it as a stream of its own.
     const auto ends = [&](const Classification& c) { return c.action == Action::chain && p.path(p.chain(c.chain)->path)->deliver; };
-    if (!ends(own) && ends(classify_in_turn(p, turned))) return Fate::any;
+    const Classification other = classify_in_turn(p, turned);
+    if (!ends(own) && ends(other)) return Fate::any;
+    if (midstream && own.policy == kNoPolicy && other.action == Action::chain) return fate_by(other.action, p.path(p.chain(other.chain)->path));
     return fate_by(own.action, own.action == Action::chain ? p.path(p.chain(own.chain)->path) : nullptr);
   }
 
@@ -240,13 +244,15 @@ class ServiceWatch {
       if (codes_ && std::find(codes_->begin(), codes_->end(), flow->code) == codes_->end()) continue;
       // A message that was cut does not tell any more whom it quotes.
       if (icmp && packet.fragment) return true;
-      if (is_of(*flow, packet.tuple, ports) || (packet.icmp_error && is_of(*flow, packet.icmp_tuple, ports))) return true;
+      // What a later fragment of IPv6 says that it is means nothing.
+      const bool protocol = ports || packet.version == 4;
+      if (is_of(*flow, packet.tuple, ports, protocol) || (packet.icmp_error && is_of(*flow, packet.icmp_tuple, ports, protocol))) return true;
     }
     return false;
   }
-  static bool is_of(const Flow& flow, const Tuple& tuple, bool ports) {
+  static bool is_of(const Flow& flow, const Tuple& tuple, bool ports, bool protocol) {
     const FlowKey key = flow_key(tuple);
-    if (key.protocol() != flow.key.protocol()) return false;
+    if (protocol && key.protocol() != flow.key.protocol()) return false;
     if (ports) return key.a == flow.key.a && key.b == flow.key.b && key.port_a == flow.key.port_a && key.port_b == flow.key.port_b;
     return key.a == flow.key.a && key.b == flow.key.b;
   }
