@@ -7,10 +7,12 @@ import type { startReporting } from '../service/reporting.js';
 export interface DeliverWords {
   readonly to?: string;
   readonly toMac?: string;
+  readonly settings?: string | undefined;
 }
 
 /** Throws a Failure where they go with no other function, or are wrong. */
-export function checkDeliverWords(name: string, { to, toMac }: DeliverWords): void {
+export function checkDeliverWords(name: string, { to, toMac, settings }: DeliverWords): void {
+  if (name === 'deliver' && settings !== undefined) throw new Failure('--settings: the function deliver takes no settings.', 2);
   if (name !== 'deliver' && (to !== undefined || toMac !== undefined)) throw new Failure('--to and --to-mac go with --function deliver.', 2);
   if (toMac !== undefined && !/^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$/.test(toMac)) throw new Failure(`--to-mac: expected a MAC address, found "${toMac}".`, 2);
 }

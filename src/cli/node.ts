@@ -82,6 +82,13 @@ function parsePort(text: string): number {
   return port;
 }
 
+/** What somebody should know who starts a function as it comes; null: nothing. `unit`: its settings are in the document of an appliance. */
+export function unsettled(name: string, settings: string | undefined, unit: boolean): string | null {
+  if (name !== 'firewall' || settings !== undefined) return null;
+  const how = unit ? 'give `settings:` of the appliance\'s document rules' : 'start it with --settings FILE';
+  return `the firewall has no settings, so it drops every packet (its default): ${how}, such as {rules: [{action: accept, protocol: tcp, destination_port: 443}]} or {default: accept}`;
+}
+
 /** Takes part in a group with a primary node, where that is asked for. */
 async function joinGroup({ group = false, service, name, listen, report = [], reportKey }: Options, device: string, running: ServiceNode, log: Logger): Promise<GroupMember | null> {
   if (!group) return null;
@@ -187,6 +194,8 @@ async function serve(options: Options & { readonly function: string }, device: s
     log.info({ ...counted(status), state: status.running.state, ...(status.running.cause === null ? {} : { cause: status.running.cause }) }, 'status');
     running.flush();
   });
+  const warning = unsettled(options.function, options.settings, unit !== null);
+  if (warning !== null) log.warn(warning);
   log.info({ address, interface: device, function: options.function, pid: process.pid }, 'ready');
   try {
     await running.finished;
