@@ -34,7 +34,7 @@ export async function expect(options: ExpectOptions, configuration: Configuratio
   try {
     writeFileSync(options.expectOut, text);
   } catch (error) {
-    throw new Failure(`--expect-out: can't write ${options.expectOut}: ${(error as Error).message}.`);
+    throw new Failure(`--expect-out: can't write ${options.expectOut}: ${(error as Error).message}.`, 2);
   }
   return { result, text: null };
 }

@@ -53,7 +53,15 @@ function checkFiles({ read, write, out, expect, expectOut }: Options): void {
   }
 }
 
-async function run(options: Options): Promise<void> {
+/** What says how expectations are told is of no use without any: a CI that forgot `--expect` would be green for ever. */
+function checkExpectWords(options: Options, command: Command): void {
+  if (wanted(options)) return;
+  const useless = (['expectFormat', 'expectOut'] as const).find((key) => command.getOptionValueSource(key) === 'cli');
+  if (useless !== undefined) throw new Failure(`--${useless === 'expectOut' ? 'expect-out' : 'expect-format'} needs --expect FILE: what is expected?`, 2);
+}
+
+async function run(options: Options, command: Command): Promise<void> {
+  checkExpectWords(options, command);
   const configuration = requireVariant(configurationFrom(options.config), options.variant);
   checkFiles(options);
   for (const prefix of options.workload) {
@@ -89,7 +97,8 @@ async function replayed(options: Options, read: string, configuration: Configura
     );
     return makeReport(read, configuration, result);
   } catch (error) {
-    throw new Failure(`${(error as Error).message}.`);
+    // 1 is for what was replayed and missed.
+    throw new Failure(`${(error as Error).message}.`, 2);
   } finally {
     bar?.stop();
   }
@@ -109,5 +118,5 @@ export function registerReplay(program: Command): void {
     .addOption(new Option('--expect-format <form>', 'how to say it').choices([...EXPECT_FORMATS]).default('text'))
     .option('--expect-out <file>', 'where to write it; default: standard output')
     .addOption(new Option('--report <form>', 'what to print').choices(['text', 'json']).default('text'))
-    .action((_: object, command: Command) => run(command.optsWithGlobals<Options>()));
+    .action((_: object, command: Command) => run(command.optsWithGlobals<Options>(), command));
 }

@@ -223,7 +223,7 @@ t.test('the command: exit codes, formats, files', async (t) => {
   t.match(await run([...command, at('none.yaml'), '--read', DNS]), { code: 2, stderr: /can't read the expectations: there is no such file/ });
   t.match(await run([...command, file('filter.yaml', '- {match: {}, action: drop}')]), { code: 2, stderr: /without --read, only a whole 5-tuple/ });
   t.match(await run([...command, good, '--read', DNS, '--expect-out', good]), { code: 2, stderr: /is the file that is read/ });
-  t.match(await run([...command, good, '--read', DNS, '--expect-out', at('none/x')]), { code: 1, stderr: /--expect-out: can't write/ });
+  t.match(await run([...command, good, '--read', DNS, '--expect-out', at('none/x')]), { code: 2, stderr: /--expect-out: can't write/ });
   t.match(await run([...command, good, '--read', DNS, '--json', '--expect-format', 'tap']), { code: 2, stderr: /JSON and tap can't both stand on standard output/ });
   t.match(await run([...WEIR, 'replay', '--config', config]), { code: 2, stderr: /--read CAPTURE is missing/ });
   const examples = (name: string): string => join(ROOT, 'examples', name);

@@ -169,6 +169,6 @@ t.test('a link type that weir does not read is refused by name', async (t) => {
   other.writeUInt32LE(105, 20);
   writeFileSync(at('wifi.pcap'), other);
   const { code, stderr } = await run([...WEIR, 'replay', '--config', config, '--read', at('wifi.pcap')]);
-  t.equal(code, 1);
+  t.equal(code, 2);
   t.match(stderr, /link type IEEE802_11 \(105\) can't be replayed; weir reads Ethernet, raw IP, Linux cooked v1 and v2, and BSD loopback/);
 });
