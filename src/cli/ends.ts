@@ -3,14 +3,15 @@ import { InvalidArgumentError } from 'commander';
 
 export interface End {
   readonly address: string;
-  readonly port: number;
+  /** Null: none was given. */
+  readonly port: number | null;
 }
 
 /** `10.1.0.2:443`, `[fd01::2]:443`, or an address alone. */
 export function parseEnd(text: string): End {
   const match = /^\[([0-9a-fA-F:.]+)\](?::([0-9]+))?$/.exec(text) ?? /^([0-9.]+)(?::([0-9]+))?$/.exec(text) ?? /^([0-9a-fA-F:.]+)()$/.exec(text);
   if (match === null || Number(match[2] ?? 0) > 65_535) throw new InvalidArgumentError('expected ADDRESS:PORT, [IPv6]:PORT or an address.');
-  return { address: match[1] ?? '', port: Number(match[2] === '' ? 0 : (match[2] ?? 0)) };
+  return { address: match[1] ?? '', port: match[2] === undefined || match[2] === '' ? null : Number(match[2]) };
 }
 
 export function parseNumber(text: string): number {

@@ -1,6 +1,6 @@
 /** `weir trace`: what would happen to a stream, or to a packet of a capture, and why. */
 import { existsSync } from 'node:fs';
-import type { Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { parsePrefix } from '../config/address.js';
 import { ControlClient } from '../control/client.js';
 import { traceRequest, type TraceParams } from '../control/explain-methods.js';
@@ -15,6 +15,8 @@ import { parseEnd, parseNumber, type End } from './ends.js';
 import { configurationFrom } from './documents.js';
 import * as show from './show-trace.js';
 
+const MOST_VLAN = 4094;
+
 interface Options extends Globals {
   readonly capture?: string;
   readonly in?: boolean;
@@ -26,7 +28,12 @@ interface Options extends Globals {
   readonly workload: string[];
 }
 
-const collect = (value: string, before: number[]): number[] => [...before, parseNumber(value)];
+function collect(value: string, before: number[]): number[] {
+  const id = parseNumber(value);
+  if (id > MOST_VLAN) throw new InvalidArgumentError(`expected a VLAN id from 0 to ${MOST_VLAN}.`);
+  if (before.length === 2) throw new InvalidArgumentError('it can be given at most twice, outer first.');
+  return [...before, id];
+}
 
 async function ofPacket(read: string, number: number, workload: readonly string[], capture: object): Promise<TraceParams | null> {
   const { frame, stream } = await packetOf(read, number, workload);
@@ -49,9 +56,9 @@ function ofTuple(protocol: string, source: End, destination: End, options: Optio
   return {
     protocol: /^[0-9]+$/.test(protocol) ? Number(protocol) : protocol,
     source: source.address,
-    source_port: source.port,
+    source_port: source.port ?? 0,
     destination: destination.address,
-    destination_port: destination.port,
+    destination_port: destination.port ?? 0,
     vlan: options.vlan,
     direction: options.in === true ? 'in' : 'out',
     ...capture,
@@ -73,6 +80,7 @@ async function online(socket: string, params: TraceParams): Promise<Trace> {
   return client.call<Trace>('trace', params).finally(() => client.close());
 }
 
+const WITH_PORTS = /^(tcp|udp|0*6|0*17)$/;
 const PROTOCOL = /^(tcp|udp|icmp|icmpv6|[0-9]{1,3})$/;
 
 async function run(protocol: string | undefined, source: End | undefined, destination: End | undefined, options: Options): Promise<void> {
@@ -92,6 +100,9 @@ async function run(protocol: string | undefined, source: End | undefined, destin
     if (protocol === undefined || source === undefined || destination === undefined) throw new Failure('expected PROTOCOL SOURCE DESTINATION, such as `tcp 10.1.0.2:40000 10.2.0.2:80`, or --read FILE --packet N.', 2);
     if (options.packet !== undefined) throw new Failure('--packet needs --read FILE.', 2);
     if (!PROTOCOL.test(protocol) || Number(protocol) > 255) throw new Failure(`expected tcp, udp, icmp, icmpv6 or a number up to 255, found "${protocol}".`, 2);
+    if (WITH_PORTS.test(protocol)) {
+      for (const { address, port } of [source, destination]) if (port === null) throw new Failure(`a port is missing: ${address.includes(':') ? `[${address}]` : address}:PORT${address.includes(':') ? '' : ', or [IPv6]:PORT'}.`, 2);
+    }
     params = ofTuple(protocol, source, destination, options, capture);
   }
   if (params === null) {
