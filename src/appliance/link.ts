@@ -130,16 +130,20 @@ class Connection {
     const { address, key } = this.options;
     let pause = RETRY_MS;
     let refused = false;
+    let connected = false;
+    let heard = false;
     const socket: Socket = connect({ host: this.place.address, port: this.place.port, ...(address === null ? {} : { localAddress: address }) });
     const late = setTimeout(() => socket.destroy(), SILENT_MS);
     socket.once('error', () => undefined);
     this.#socket = socket;
     socket.once('connect', () => {
       clearTimeout(late);
+      connected = true;
       this.#heardMs = performance.now();
       this.#channel = new Channel(socket, 'client', key, {
         received: (message) => {
           this.#heardMs = performance.now();
+          heard = true;
           if (message.type !== 'refused') {
             if (message.type !== 'beat' || !refused) this.#tell('', '');
             return this.received(message);
@@ -153,6 +157,8 @@ class Connection {
           if (why !== null) {
             pause = REFUSED_RETRY_MS;
             this.#tell(why.reason, `manager ${this.place.address}: ${why.why}; nothing it says is taken`);
+          } else if (!heard && !this.#closed && performance.now() - this.#heardMs <= SILENT_MS) {
+            this.#tell('ended', `manager ${this.place.address} ends the connection before it has said anything: is --manager-key the same file there?`);
           } else if (!refused && !this.#closed) this.#tell('lost', `manager ${this.place.address} is gone: this goes on with what it has`);
         },
       });
@@ -160,7 +166,7 @@ class Connection {
     });
     socket.once('close', () => {
       clearTimeout(late);
-      if (this.#told === '-') this.#tell('away', `manager ${this.place.address} can't be reached at port ${this.place.port}; it is tried again`);
+      if (!connected && this.#told === '-') this.#tell('away', `manager ${this.place.address} can't be reached at port ${this.place.port}; it is tried again`);
       if (!this.#closed) this.#again = setTimeout(() => this.#open(), pause);
     });
   }

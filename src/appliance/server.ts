@@ -70,6 +70,7 @@ export class ManagerServer {
       server.once('error', reject);
       server.listen({ host: options.address, port: options.port }, resolve);
     }).catch((error: unknown) => {
+      if ((error as NodeJS.ErrnoException).code === 'EADDRNOTAVAIL') throw new Failure(`--listen: no interface of this host has the address ${options.address}: add it with \`ip address add\`.`);
       throw new Failure(`--listen: can't listen on ${options.address}, port ${options.port}: ${(error as Error).message}`);
     });
     server.on('error', (error) => log.error(error.message));

@@ -1,6 +1,6 @@
 /** The commands that ask a running weir, or change it, over its control socket. */
 import type { Command } from 'commander';
-import { ControlClient } from '../control/client.js';
+import { ControlClient, type Listener } from '../control/client.js';
 import type { MeshView } from '../control/mesh-methods.js';
 import type { chains, flows, services, stats, status } from '../dataplane/views.js';
 import { Failure } from '../failure.js';
@@ -20,8 +20,8 @@ export function ask<T>(command: Command, method: string, params: object, print: 
   return askAt(command.optsWithGlobals<Globals>().socket ?? DEFAULT_SOCKET, command, method, params, print);
 }
 
-export async function askAt<T>(socket: string, command: Command, method: string, params: object, print: (answer: T) => string): Promise<void> {
-  const client = await ControlClient.connect(socket);
+export async function askAt<T>(socket: string, command: Command, method: string, params: object, print: (answer: T) => string, listener?: Listener): Promise<void> {
+  const client = await ControlClient.connect(socket, listener);
   try {
     const answer = await client.call<T>(method, params);
     console.log(command.optsWithGlobals<Globals>().json === true ? JSON.stringify(answer, null, 2) : print(answer));

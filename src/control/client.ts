@@ -5,6 +5,13 @@ import { Failure } from '../failure.js';
 import { RpcError, type Response } from './protocol.js';
 import { closedToMe } from './way.js';
 
+/** Who listens on a control socket, and what starts it. */
+export interface Listener {
+  readonly name: string;
+  readonly start: string;
+}
+const WEIR: Listener = { name: 'weir', start: 'weir run --config FILE' };
+
 const lost = (): Failure => new Failure('weir closed the connection');
 
 function notAdmitted(path: string): string {
@@ -36,14 +43,14 @@ export class ControlClient {
     socket.on('error', () => undefined);
   }
 
-  static async connect(path: string): Promise<ControlClient> {
+  static async connect(path: string, { name, start } = WEIR): Promise<ControlClient> {
     const socket = connect(path);
     await new Promise<void>((resolve, reject) => {
       socket.once('connect', resolve);
       socket.once('error', (error: NodeJS.ErrnoException) => {
         const why =
           error.code === 'ENOENT' || error.code === 'ECONNREFUSED'
-            ? `nothing listens on ${path}: is weir running? Start it with \`weir run --config FILE\`, or name its socket with --socket PATH.`
+            ? `nothing listens on ${path}: is ${name} running? Start it with \`${start}\`, or name its socket with --socket PATH.`
             : error.code === 'EACCES'
               ? notAdmitted(path)
               : `can't connect to ${path}: ${error.message}`;

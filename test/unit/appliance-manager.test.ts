@@ -310,6 +310,12 @@ t.test('over the wire: strangers, garbage and floods are refused and counted, me
   t.not(wrongKey, 'taken');
   await until('it to be counted', () => counted()['forged'] === 2);
 
+  const told: string[] = [];
+  const stranger: ManagerLink = new ManagerLink({ managers: [{ address: '127.0.0.1', port }], address: '127.0.0.1', key: Buffer.from('another key, of a stranger'), report: (): Report => unit(1, { address: '127.0.0.1' }), take: async () => undefined }, { ...log, warn: (text: string) => void told.push(text) } as typeof log);
+  await until('the member with the wrong key to be told', () => told.length > 0);
+  stranger.close();
+  t.match(told, [/manager 127.0.0.1 ends the connection before it has said anything: is --manager-key the same file there\?/]);
+
   const parts: Part[] = [];
   const link: ManagerLink = new ManagerLink({ managers: [{ address: '127.0.0.1', port }], address: '127.0.0.1', key, report: (): Report => unit(1, { address: '127.0.0.1', ...link?.edition }), take: async (part) => void parts.push(part) }, log);
   await until('the unit to serve', () => manager.status()?.units[0]?.state === 'serving' && manager.status()?.units[0]?.behind === false);
