@@ -44,6 +44,8 @@ interface Options extends ManagerWords {
 }
 
 const SAID_AFTER_MS = 2000;
+/** Two leases as they are by default: the node learns its lease from the map that does not come. */
+const MAP_LATE_MS = 2000;
 
 /** The interface that has the address, or through which the kernel reaches it (127.0.0.11 is on `lo` without being listed). */
 function interfaceOf(address: string): string {
@@ -112,6 +114,18 @@ function meshOf({ mesh, meshKey, listen }: Options): NodeOptions['mesh'] {
   return { controller: place, key: loadReportKey(meshKey, '--mesh-key') };
 }
 
+/** What keeps a node without a map is mostly on the other side, and there nobody is told. Returns what ends the wait. */
+function watchForMap(mesh: NodeOptions['mesh'], { service, name, listen }: Options, running: ServiceNode, log: Logger): () => void {
+  if (mesh === undefined) return () => undefined;
+  const { address, port } = mesh.controller;
+  const timer = setTimeout(() => {
+    if ((running.status().mesh?.version ?? 0) > 0) return;
+    log.warn(`the weir at ${address} has sent no service map for ${MAP_LATE_MS / 1000} s, and is asked on: does it run there with \`mesh:\` and UDP port ${port}, has its configuration ${service}/${name} at ${listen}, and is --mesh-key the same file? \`weir mesh\` there says what it refused`);
+  }, MAP_LATE_MS);
+  timer.unref();
+  return () => clearTimeout(timer);
+}
+
 /** Becomes a unit, and waits for what a manager has it do. */
 async function joinAppliance(options: Options, managers: NonNullable<ReturnType<typeof managersOf>>, device: string, log: Logger): Promise<{ readonly unit: ApplianceUnit; readonly function: string; readonly settings: string | undefined }> {
   const { service, name, listen: address } = options;
@@ -158,7 +172,9 @@ async function node(words: Options): Promise<void> {
 
 async function serve(options: Options & { readonly function: string }, device: string, unit: ApplianceUnit | null, log: Logger): Promise<void> {
   const { service, listen: address, fail, maxStreams, maxMemory: maxMemoryMb, stallLimit: stallLimitMs } = options;
-  const running = await ServiceNode.start({ service, name: options.name, interface: device, address, function: options.function, settings: options.settings, fail, maxStreams, maxMemoryMb, stallLimitMs, mesh: meshOf(options) }, log);
+  const mesh = meshOf(options);
+  const running = await ServiceNode.start({ service, name: options.name, interface: device, address, function: options.function, settings: options.settings, fail, maxStreams, maxMemoryMb, stallLimitMs, mesh }, log);
+  const noLongerLate = watchForMap(mesh, options, running, log);
   const meter = new LoadMeter({ received: () => running.counters().received });
   unit?.serve({
     joinAppliance: (maps) => running.joinAppliance(maps),
@@ -180,6 +196,7 @@ async function serve(options: Options & { readonly function: string }, device: s
   const stop = async (why: string): Promise<void> => {
     if (stopping) return;
     stopping = true;
+    noLongerLate();
     group?.close();
     unit?.close();
     await reporting.close();

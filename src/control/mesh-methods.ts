@@ -32,7 +32,7 @@ export function meshView(dataplane: Dataplane): MeshView {
   return {
     version,
     lease_ms: settings.leaseMs,
-    nodes: mesh.view().map(({ instance, session, ageMs, version: has, sync }) => ({ instance, session, heard_ms_ago: ageMs, version: has, behind: session !== null && has !== version, sync: sync === null ? null : syncView(sync) })),
+    nodes: mesh.view().map(({ instance, session, ageMs, version: has, sync }) => ({ instance, session, heard_ms_ago: ageMs === null ? null : Math.round(ageMs), version: has, behind: session !== null && has !== version, sync: sync === null ? null : syncView(sync) })),
     paths: dataplane.paths.all().flatMap(({ id, chain, current, services, members }) => (members == null ? [] : [{ path: id, chain, current, members: Object.fromEntries(services.map((service, hop) => [service, (members[hop] ?? []).map(({ key }) => key)])) }])),
     refused: mesh.refusals.counts as Record<string, number>,
   };
