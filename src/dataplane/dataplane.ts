@@ -320,7 +320,7 @@ export class Dataplane {
   /** `draining` with a deadline becomes `down` when its streams are gone or the time is over. */
   setInstance(service: string, instance: string, state: InstanceState, deadlineMs: number | null, who: Named, cause: 'set' | 'drained' | 'deadline' = 'set'): Promise<ChangeAnswer> {
     const key = instanceKey(service, instance);
-    return this.#transactions.change(`instance ${key} is now ${state}${cause === 'set' ? '' : `: ${cause}`}`, who, 'may', () => {
+    return this.#transactions.change(`instance ${key} is now ${state}${cause === 'set' ? '' : `: ${cause}`}`, who, cause === 'set' ? 'may' : 'own', () => {
       const config = this.configuration.services.find((candidate) => candidate.name === service);
       if (config === undefined) throw new ChangeRefused(`there is no service "${service}"; there are: ${this.configuration.services.map((s) => s.name).join(', ') || 'none'}`, 'service');
       if (!config.instances.some((candidate) => candidate.name === instance)) {

@@ -20,8 +20,11 @@ export interface ChangeAnswer {
 /** What a change does to the desired state, and the events to tell when it is in force; nothing: that the configuration changed. */
 export type Change = () => readonly EventFacts[] | void;
 
-/** Whether a change outlives the process: it must or it is not made, it does if it can, or nothing of it is kept. */
-export type Kept = 'must' | 'may' | 'no';
+/**
+ * Whether a change outlives the process: it must or it is not made, it does if it can, or nothing of it is kept. `own`: as `may`, and without
+ * a generation, since weir does it by itself. A process that takes over and has read the state before it has to come to the same again.
+ */
+export type Kept = 'must' | 'may' | 'own' | 'no';
 
 /** What changes are made of and where they go. */
 export interface Ledger {
@@ -93,7 +96,7 @@ export class Transactions {
   /** One change, in a turn that queue() gave. If it, compiling, writing or installing fails, all is as before. */
   async swap(what: string, who: Named, kept: Kept, change: Change): Promise<ChangeAnswer> {
     // Editors count on the generation: what weir does by itself, and nobody has to know of, makes no new one.
-    const undo = this.ledger.desired.begin(kept !== 'no');
+    const undo = this.ledger.desired.begin(kept === 'must' || kept === 'may');
     let draft: Prepared | null = null;
     let facts: readonly EventFacts[];
     try {
@@ -149,7 +152,7 @@ export class Transactions {
     return true;
   }
 
-  async #draft(kept: 'must' | 'may'): Promise<Prepared | null> {
+  async #draft(kept: Exclude<Kept, 'no'>): Promise<Prepared | null> {
     try {
       return (await this.ledger.origin.keeper?.prepare(this.ledger.desired.toSave())) ?? null;
     } catch (error) {

@@ -190,6 +190,17 @@ t.test('a chain that is removed ends when its last stream has; so does its servi
   t.equal(again.generation, 3);
 });
 
+t.test('an instance that weir takes down once it is drained makes no generation: whoever drained it goes on with the one he has', async (t) => {
+  const { dataplane } = await begin(t);
+  for (const [name, deadlineMs] of [['ids-1', null], ['ids-2', 1]] as const) {
+    const { generation } = await dataplane.setInstance('ids', name, 'draining', deadlineMs, WHO);
+    await dataplane.upkeep(Date.now() + 1000);
+    t.equal(dataplane.stateOf(`ids/${name}`), 'down');
+    t.equal(dataplane.generation, generation);
+    t.match(await dataplane.edit(removeInstance('ids', name), { ifGeneration: generation }, WHO), { generation: generation + 1 });
+  }
+});
+
 t.test('streams of a removed instance are picked anew; states of those that remain are kept', async (t) => {
   const { dataplane, network, send } = await begin(t);
   for (let i = 0; i < 40; i++) send(41000 + i);
