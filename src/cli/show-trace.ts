@@ -1,6 +1,7 @@
 /** A trace as people read it. */
 import type { DecodedPacket } from '../explain/decode.js';
 import type { Trace } from '../explain/trace.js';
+import { withoutInstance } from '../dataplane/unserved.js';
 import { code, endpoint, table } from '../observe/print.js';
 
 const PROTOCOL_NAMES: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmpv6' };
@@ -48,6 +49,7 @@ export function trace(t: Trace): string {
   if (t.hops.length > 0) {
     const rows = t.hops.map((hop, i) => [i + 1, hop.service, code(hop.code), hop.ranked.map((r) => (r.state === 'up' ? r.instance : `${r.instance} (${r.state})`)).join(', ') || 'none', hop.chosen ?? 'none', ...(t.live === null ? [] : [hop.pinned ?? '-'])]);
     lines.push('', table(['hop', 'service', 'code', 'ranked', 'a new stream gets', ...(t.live === null ? [] : ['the live one has'])], rows));
+    lines.push(...t.hops.flatMap((hop, i) => (hop.chosen === null ? [`hop ${i + 1}: no instance of ${hop.service ?? 'it'} can take packets now: ${withoutInstance(hop.fail, 'new streams')}`] : [])));
   }
   if (t.live !== null) {
     const way = t.livePath === null ? t.live.action : `path ${t.livePath.id} (version ${t.livePath.version}${t.livePath.current ? '' : t.livePath.movedTo === null ? ', not the current one' : `, goes over to path ${t.livePath.movedTo} at its next packet`}: ${t.livePath.services.join(' > ')})`;

@@ -43,6 +43,7 @@ import { scaleHost } from './scaling.js';
 import { healthSummary, summary, waySummary } from './summary.js';
 import { attachmentsIn, type Surroundings } from './surroundings.js';
 import { Transactions, type Change, type ChangeAnswer, type Kept } from './transactions.js';
+import { unserved } from './unserved.js';
 import { Watch } from './watch.js';
 
 const UPKEEP_MS = 1000;
@@ -256,7 +257,7 @@ export class Dataplane {
       const after = this.#next(make(before.source.document));
       const changes = describeChanges(before, after, existing);
       const idle = changes.length === 0 && same(before.source.document, after.source.document);
-      if (dryRun || idle) return { generation: this.generation, changed: summary(changes), changes, dry_run: dryRun, who: String(who) };
+      if (dryRun || idle) return { generation: this.generation, changed: summary(changes), changes: idle ? changes : [...changes, ...unserved(before, after, this)], dry_run: dryRun, who: String(who) };
       const missing = await this.#openings.meet(before, after);
       const detached = await this.#openings.attach(before, after);
       const answer = await this.#replace(before, after, existing, summary(changes), who);
@@ -264,7 +265,7 @@ export class Dataplane {
       this.#mesh?.configure(after);
       if (before.log.level !== after.log.level) this.log.level = after.log.level;
       const waiting = missing.map((address) => `no neighbour answers for ${address} yet: it gets no packets until one does`);
-      waiting.push(...detached.map((attach) => `the instance ${attach} is not there yet: it gets no packets until it is`));
+      waiting.push(...detached.map((attach) => `the instance ${attach} is not there yet: it gets no packets until it is`), ...unserved(before, after, this));
       return { ...answer, changes: [...changes, ...waiting], dry_run: false };
     });
   }

@@ -58,6 +58,8 @@ export async function trace(subject: Subject, { frame, ...asked }: TraceRequest)
       const service = ids.services.name(hop.service) ?? null;
       return {
         service,
+        /** What becomes of a new stream where nobody can be chosen. */
+        fail: configuration.services.find(({ name }) => name === service)?.fail ?? 'closed',
         code: hop.code,
         ranked: hop.ranked.map((id) => {
           const name = ids.instances.name(id) ?? `#${id}`;

@@ -5,6 +5,9 @@ import { DocumentRefused, GenerationMismatch } from '../../src/config/refused.js
 import type { Dataplane } from '../../src/dataplane/dataplane.js';
 import type { PlainDocument } from '../../src/config/configuration.js';
 import { flows } from '../../src/dataplane/views.js';
+import { trace as show } from '../../src/cli/show-trace.js';
+import { subjectOf } from '../../src/explain/subject.js';
+import { trace } from '../../src/explain/trace.js';
 import { steerAll } from '../support/configuration.js';
 import { udp } from '../support/packets.js';
 import { simulate, type Simulation } from '../support/sim.js';
@@ -188,6 +191,22 @@ t.test('a chain that is removed ends when its last stream has; so does its servi
   t.equal(dataplane.generation, 2, 'what weir clears up makes no generation');
   const again = await dataplane.edit((current) => mergePatch(current, { chains: { inspect: ['firewall'] }, policies: [{ name: 'all', match: {}, chain: 'inspect' }] }) as PlainDocument, {}, WHO);
   t.equal(again.generation, 3);
+});
+
+t.test('a chain that gets a service that nobody performs now is changed, and the answer warns', async (t) => {
+  const { dataplane } = await begin(t);
+  await dataplane.setInstance('added', 'add-1', 'down', null, WHO);
+  const insert = insertIntoChain('inspect', 'added', { after: 'firewall' });
+  const warning = 'warning: no instance of added can take packets now: streams of chain inspect are dropped until one can (fail: closed)';
+  t.strictSame((await dataplane.edit(insert, { dryRun: true }, WHO)).changes, ['chain inspect is now [firewall, added, ids], existing streams keep', warning]);
+  t.strictSame((await dataplane.edit(insert, {}, WHO)).changes, ['chain inspect is now [firewall, added, ids], existing streams keep', warning]);
+  t.notMatch((await dataplane.edit(addPolicy({ name: 'other', match: {}, action: 'drop' }, {}), {}, WHO)).changes.join(), /warning/, 'only of what changes');
+  t.match((await dataplane.edit((document) => mergePatch(document, { services: { added: { fail: 'open' } }, chains: { extra: ['added'] } }) as PlainDocument, {}, WHO)).changes.at(-1), 'warning: no instance of added can take packets now: streams of chain extra skip it until one can (fail: open)');
+  const traced = await trace(subjectOf(dataplane), { capture: 'web', vlan: [0, 0], protocol: 17, source: '10.1.0.2', sourcePort: 1, destination: '10.2.0.2', destinationPort: 2, direction: 'out' });
+  t.match(show(traced), /\nhop 2: no instance of added can take packets now: new streams skip it until one can \(fail: open\)\n/);
+  await dataplane.setInstance('added', 'add-1', 'up', null, WHO);
+  t.notMatch((await dataplane.edit(removeInstance('firewall', 'fw-1'), {}, WHO)).changes.join(), /warning/, 'another one is there');
+  t.match((await dataplane.edit(removeInstance('firewall', 'fw-2'), {}, WHO)).changes.at(-1), /no instance of firewall .* chain inspect are dropped/);
 });
 
 t.test('an instance that weir takes down once it is drained makes no generation: whoever drained it goes on with the one he has', async (t) => {
