@@ -110,14 +110,15 @@ function expectation(error: ErrorObject): string {
   const { minimum, maximum } = rule;
   if (error.propertyName !== undefined) return NAME;
   if (error.keyword === 'enum') return choices(rule['enum'] as unknown[]);
-  if (rule['type'] === 'integer') return minimum !== undefined && maximum !== undefined ? `a whole number from ${String(minimum)} to ${String(maximum)}` : 'a whole number';
+  if (rule['type'] === 'integer') return minimum !== undefined && maximum !== undefined ? `a whole number from ${String(minimum)} to ${String(maximum)}` : minimum !== undefined ? `a whole number of at least ${String(minimum)}` : 'a whole number';
   if (typeof rule['pattern'] === 'string') return patternExpectation(rule['pattern']);
   if (error.keyword === 'minItems') return 'at least one entry';
+  if (error.keyword === 'maxItems') return `at most ${String(rule['maxItems'])} entries`;
   if (error.keyword === 'anyOf') return (rule['anyOf'] as Record<string, unknown>[]).map(branch).join(', or ');
   if (error.keyword === 'minLength') return 'a text that is not empty';
   if (error.keyword === 'maxLength') return `at most ${String(rule['maxLength'])} characters`;
   if (rule['type'] === 'string') return SAID_BY_DESCRIPTION.test(String(rule['description'])) ? described(rule) : 'a text';
-  const names: Record<string, string> = { object: 'a mapping', array: 'a list', boolean: 'true or false' };
+  const names: Record<string, string> = { object: 'a mapping', array: 'a list', boolean: 'true or false', number: 'a number' };
   return names[String(rule['type'])] ?? String(error.message);
 }
 
@@ -126,6 +127,7 @@ const NAME = 'a name of at most 63 letters, digits, ".", "_" and "-"';
 function patternExpectation(pattern: string): string {
   if (pattern.includes('ms|s|m|h')) return 'a duration with its unit, such as 500ms, 350s, 5m or 2h';
   if (pattern.includes('0-7')) return 'an octal mode in quotes, such as "0660"';
+  if (pattern.includes('0-9a-fA-F')) return 'hexadecimal digits, two for each byte';
   if (pattern === '^/') return 'a path that begins with "/"';
   if (pattern === STATUS_PATTERN) return 'a status such as 200, or a range such as 200-399';
   if (pattern.includes('1,15')) return 'an interface name of at most 15 characters';

@@ -1,12 +1,14 @@
 /** One request: its method is found, its parameters are held against their schema, what it throws becomes an answer. */
 import type { Options, ValidateFunction } from 'ajv';
-import { OWN_SCHEMA } from '../config/own-schema.js';
+import { PathsOnly } from '../config/document.js';
+import { ALL_ERRORS } from '../config/own-schema.js';
+import { shapeErrors } from '../config/shape.js';
 import { validatorOf } from '../validator.js';
 import { asRpcError } from './change-methods.js';
 import type { AnyMethod } from './method.js';
 import { INVALID_PARAMS, METHOD_NOT_FOUND, RpcError } from './protocol.js';
 
-export const PARAMS: Options = { ...OWN_SCHEMA, code: {}, allErrors: true };
+export const PARAMS: Options = { ...ALL_ERRORS, code: {} };
 /** Made when a method is first called. */
 const validators = new WeakMap<AnyMethod, ValidateFunction>();
 
@@ -26,15 +28,9 @@ export async function call<Context>(methods: Readonly<Record<string, AnyMethod<C
   const given = params ?? {};
   if (Array.isArray(given)) throw new RpcError(INVALID_PARAMS, `${name}: parameters are given by name, in an object`);
   if (!validate(given)) {
-    const problems = (validate.errors ?? [])
-      .filter((error) => error.keyword !== 'anyOf')
-      .map((error) => {
-        const extra = (error.params as { additionalProperty?: string }).additionalProperty;
-        const path = [error.instancePath.slice(1).replaceAll('/', '.'), extra].filter((part) => part !== undefined && part !== '').join('.');
-        const allowed = (error.params as { allowedValues?: unknown[] }).allowedValues;
-        return { path, message: allowed === undefined ? String(error.message) : `must be one of ${allowed.join(', ')}` };
-      });
-    throw new RpcError(INVALID_PARAMS, `${name}: ${problems.map((p) => `${p.path === '' ? 'parameters' : p.path} ${p.message}`).join('; ')}`, { problems });
+    // In the words of configuration errors: people write both.
+    const problems = shapeErrors(new PathsOnly(name), given, validate.errors ?? [], []).map(({ path, message, expected, found }) => ({ path, message, expected, found }));
+    throw new RpcError(INVALID_PARAMS, `${name}: ${problems.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`)).join('; ')}`, { problems });
   }
   try {
     return await method.run(given as never, context);

@@ -45,6 +45,8 @@ export const LOAD_METHODS: Readonly<Record<string, Method>> = {
     },
     run: (params: SetLoad, { dataplane }: Context) => {
       const { service, instance, packets_per_second: packets = null, bytes_per_second: bytes = null, cpu = null, streams = null, queue = null, valid = '10s' } = params;
+      // What says nothing would still hold off what the instance itself reports.
+      if ([packets, bytes, cpu, streams, queue].every((figure) => figure === null)) throw asRpcError(new ChangeRefused('no figure is given: at least one of cpu, packets_per_second, bytes_per_second, streams, queue', 'cpu'));
       const values: LoadValues = { packetsPerSecond: packets, bytesPerSecond: bytes, cpu, streams, queue };
       const validMs = durationMs(valid);
       if (validMs === 0 || validMs > LONGEST_MS) throw asRpcError(new ChangeRefused(`expected a duration of at most 10m, found "${valid}"`, 'valid'));

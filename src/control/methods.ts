@@ -6,6 +6,7 @@ import { CHANGE_METHODS } from './change-methods.js';
 import { CONDITION_METHODS } from './condition-methods.js';
 import { EVENT_METHODS } from './event-methods.js';
 import { EXPLAIN_METHODS } from './explain-methods.js';
+import { flowFilter } from './flow-filter.js';
 import { LOAD_METHODS } from './load-methods.js';
 import { MESH_METHODS } from './mesh-methods.js';
 import { OBSERVE_METHODS } from './observe-methods.js';
@@ -28,7 +29,7 @@ export const METHODS: Readonly<Record<string, Method>> = {
       properties: { chain: text, instance: text, address: text, port, protocol: { enum: Object.keys(PROTOCOLS) }, limit: { type: 'integer', minimum: 1, maximum: 100000 }, cursor: { type: 'integer', minimum: 0 } },
       additionalProperties: false,
     },
-    run: ({ limit, cursor, ...filter }: FlowFilter & { limit?: number; cursor?: number }, { dataplane }) => flows(dataplane, filter, limit ?? 100, cursor),
+    run: ({ limit, cursor, ...filter }: FlowFilter & { limit?: number; cursor?: number }, { dataplane }) => flows(dataplane, flowFilter(dataplane, filter), limit ?? 100, cursor),
   },
   chains: { description: 'Chains, their paths and streams.', params: none, run: (_: never, { dataplane }) => chains(dataplane) },
   services: { description: 'Services, their instances and states.', params: none, run: (_: never, { dataplane }) => services(dataplane) },
