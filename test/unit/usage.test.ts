@@ -23,6 +23,12 @@ t.test('weir node: what a function is not given, and what it can not be given', 
   }
 });
 
+t.test('an option that is not known is told before one that is missing', async (t) => {
+  t.match(await weir('run', '--cofig', 'x'), { code: 2, stderr: /unknown option '--cofig'\n\(Did you mean --config\?\)/ });
+  t.match(await weir('capture', '--instnce', 'a/b', '-w', '-'), { code: 2, stderr: /unknown option '--instnce'/ });
+  t.match(await weir('run'), { code: 2, stderr: /^error: required option '-c, --config <file>' not specified\n\(--help lists the options\)\n$/ });
+});
+
 const CONFIG = join(ROOT, 'examples/weir.yaml');
 
 t.test('weir replay: what only an expectation has, and files that can not be read or written', async (t) => {
