@@ -1,11 +1,11 @@
 /** A manager on this host: listens for members, keeps connections to other managers, drives the manager by a timer. */
-import { mkdirSync, accessSync, constants } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { canonical } from '../config/address.js';
 import { Failure } from '../failure.js';
 import { Refusals } from '../mesh/refusals.js';
 import type { Logger } from '../observe/log.js';
+import { ownDirectory } from '../state/directory.js';
 import { RecordFile } from '../state/record-file.js';
 import { Channel, type Message, type Refusal } from './channel.js';
 import type { ApplianceConfig } from './document.js';
@@ -56,8 +56,7 @@ export class ManagerServer {
   /** Throws a Failure. */
   static async listen(options: ServerOptions, log: Logger): Promise<ManagerServer> {
     try {
-      mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
-      accessSync(options.stateDir, constants.W_OK | constants.X_OK);
+      ownDirectory(options.stateDir, 0o700);
     } catch (error) {
       throw new Failure(`--state-dir: can't write to ${options.stateDir} (${(error as NodeJS.ErrnoException).code ?? String(error)}): make it writable for this user, or name another directory.`);
     }

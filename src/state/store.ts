@@ -1,8 +1,8 @@
 /** The state directory: the state in a file of its own, whole or not at all. */
-import { accessSync, constants, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { KeptEnds } from '../config/kept-ends.js';
 import { Failure } from '../failure.js';
+import { ownDirectory } from './directory.js';
 import { RecordFile } from './record-file.js';
 import type { Prepared, SavedState, StateKeeper } from './state.js';
 
@@ -30,8 +30,7 @@ export class StateStore implements StateKeeper {
   /** Makes the directory if need be. Throws a Failure that says what keeps it from being written. */
   open(): void {
     try {
-      mkdirSync(this.directory, { recursive: true, mode: 0o700 });
-      accessSync(this.directory, constants.W_OK | constants.X_OK);
+      ownDirectory(this.directory, 0o700);
     } catch (error) {
       throw new Failure(`state_dir: can't write to ${this.directory} (${(error as NodeJS.ErrnoException).code ?? String(error)}): make it writable for this user, or name another directory.`);
     }

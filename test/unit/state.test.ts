@@ -148,3 +148,13 @@ t.test('a change that can not be kept is not made; an instance is taken out all 
   t.match(store.load(), { generation: 3, instances: { 'ids/ids-1': { state: 'down' } } });
 });
 
+
+t.test('a directory that can not be made is refused and not tried for ever; those above one that can are made', async (t) => {
+  for (const directory of ['/proc/nope', '/proc/nope/deeper']) t.throws(() => new StateStore(directory).open(), { message: /can't write to \/proc\/nope.*\(E[A-Z]+\): make it writable for this user, or name another directory/ });
+  const { directory, file } = place();
+  t.throws(() => new StateStore(join(file, 'state')).open(), { message: /ENOTDIR|EEXIST/ });
+  const deep = new StateStore(join(directory, 'a/b/state'));
+  deep.open();
+  deep.open();
+  t.equal(statSync(join(directory, 'a')).mode & 0o777, 0o700);
+});
