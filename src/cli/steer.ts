@@ -10,6 +10,8 @@ interface SetOptions extends ChangeOptions {
   readonly priority?: string;
   readonly encapsulation?: string;
   readonly answers?: string;
+  readonly return?: string;
+  readonly exit?: string;
   readonly deliver?: boolean;
   readonly virtualAddress?: readonly string[];
 }
@@ -43,11 +45,13 @@ export function registerSteer(program: Command): void {
       .option('--priority <number>', 'higher wins; default 0')
       .addOption(new Option('--encapsulation <what>').choices(['nsh', 'geneve']))
       .addOption(new Option('--answers <order>', 'order in which answers visit the services').choices(['backwards', 'forwards']))
+      .addOption(new Option('--return <how>', 'each instance returns its packets to weir, or sends them to the next one (mesh)').choices(['hub', 'mesh']))
+      .addOption(new Option('--exit <where>', "with --return mesh: packets of the workload leave from weir, or from the last instance's host").choices(['weir', 'direct']))
       .option('--deliver', 'the last service keeps the packets and answers by itself')
       .option('--virtual-address <address...>', 'with --deliver: answer ARP and neighbour discovery for it'),
-  ).action((match: string, services: readonly string[], { name, priority, encapsulation, answers, deliver, virtualAddress, ...change }: SetOptions, command: Command) => {
+  ).action((match: string, services: readonly string[], { name, priority, encapsulation, answers, return: back, exit, deliver, virtualAddress, ...change }: SetOptions, command: Command) => {
     if (priority !== undefined && !/^-?[0-9]+$/.test(priority)) throw new Failure(`--priority: expected a whole number, found "${priority}".`, 2);
-    const options = { ...(encapsulation === undefined ? {} : { encapsulation }), ...(answers === undefined ? {} : { answers }), ...(deliver === true ? { deliver } : {}), ...(virtualAddress === undefined ? {} : { virtual_addresses: virtualAddress }) };
+    const options = { ...(encapsulation === undefined ? {} : { encapsulation }), ...(answers === undefined ? {} : { answers }), ...(back === undefined ? {} : { return: back }), ...(exit === undefined ? {} : { exit }), ...(deliver === true ? { deliver } : {}), ...(virtualAddress === undefined ? {} : { virtual_addresses: virtualAddress }) };
     const params = { match: mapping(match), services, ...(name === undefined ? {} : { name }), ...(priority === undefined ? {} : { priority: Number(priority) }), ...(Object.keys(options).length === 0 ? {} : { options }), ...paramsOf(change) };
     return ask<Parameters<typeof showChange>[0] & { steering: string }>(command, 'steer.set', params, (answer) => `${showChange(answer)}\nsteering ${answer.steering}`);
   });

@@ -107,7 +107,7 @@ function ownStack(name: string, { ipv4, ipv6, loopback }: InterfaceInfo): Findin
   const findings: Finding[] = [];
   const subject = `interface ${name}`;
   const global = [...ipv4, ...ipv6.filter((address) => !address.startsWith('fe80:'))];
-  if (global.length > 0) findings.push(warn(subject, `the host itself can be reached there (${global.join(', ')}), beside what weir captures`, `sudo ip address flush dev ${name}`));
+  if (global.length > 0) findings.push(warn(subject, `the host itself can be reached there (${global.join(', ')}), beside what weir captures`, `sudo ip address flush dev ${name} # ends connections to these addresses, yours too if it is one of them`));
   if (ipv6.some((address) => address.startsWith('fe80:'))) findings.push(warn(subject, "the host's own IPv6 speaks there (link-local address, router solicitations)", `sudo sysctl -w net.ipv6.conf.${name}.disable_ipv6=1`));
   const ignores = Math.max(Number(sysctl(`net/ipv4/conf/${name}/arp_ignore`) ?? 0), Number(sysctl('net/ipv4/conf/all/arp_ignore') ?? 0));
   if (ignores === 0) findings.push(warn(subject, 'the host answers ARP there for its addresses on other interfaces, those of underlays among them', `sudo sysctl -w net.ipv4.conf.${name}.arp_ignore=8`));

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { showAppliance } from '../../src/cli/appliance.js';
 import { unsettled } from '../../src/cli/node.js';
+import { CHAIN_OPTIONS } from '../../src/config/steering.js';
 import { ROOT, run } from '../support/lab.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'weir-usage-'));
@@ -66,4 +67,9 @@ t.test('a manager is named where one is asked for, and told which address it lac
   writeFileSync(key, 'x'.repeat(32), { mode: 0o600 });
   const words = ['--name', 'm-1', '--key', key, '--state-dir', join(directory, 'm'), '--socket', join(directory, 'm.sock')];
   t.match(await weir('manager', '--listen', '192.0.2.77', ...words), { code: 1, stderr: /no interface of this host has the address 192\.0\.2\.77: add it with `ip address add`/ });
+});
+
+t.test('each option that a steering has is one of the command, too', async (t) => {
+  const { stdout } = await weir('steer', 'set', '--help');
+  for (const option of CHAIN_OPTIONS) t.match(stdout, option === 'virtual_addresses' ? '--virtual-address' : `--${option}`);
 });
