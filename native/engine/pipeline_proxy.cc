@@ -43,7 +43,8 @@ bool fits(const Packet& p, const Offload& offload, uint32_t mtu) {
     case Offload::kGsoTcp4:
     case Offload::kGsoTcp6:
     case Offload::kGsoUdp: return p.payload - p.ip + offload.gso_size <= mtu;
-    default: return true;  // nothing that we could cut
+    case Offload::kGsoUdpFragment: return p.transport - p.ip + offload.gso_size <= mtu;
+    default: return false;  // nothing that anybody could cut
   }
 }
 

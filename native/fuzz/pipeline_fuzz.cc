@@ -344,7 +344,8 @@ class World final : public Sink {
     if (gso == Offload::kGsoNone) {
       CLAIM(packet.ip_length() <= mtu);
     } else {
-      CLAIM(packet.payload - packet.ip + out.offload.gso_size <= mtu);
+      const uint32_t headers = (gso == Offload::kGsoUdpFragment ? packet.transport : packet.payload) - packet.ip;
+      CLAIM(headers + out.offload.gso_size <= mtu);
     }
   }
 
