@@ -6,6 +6,8 @@ import type { Configuration } from '../config/configuration.js';
 import { groupId } from '../control/access.js';
 import { closedToGroup } from '../control/way.js';
 import { native } from '../dataplane/native.js';
+import { loadReportKey } from '../load/key.js';
+import { loadAffinityKey } from '../program/compile.js';
 import { destinationsOf, placesOf } from '../program/destinations.js';
 import { Neighbours } from '../dataplane/neighbours.js';
 import { holdStampPorts } from '../dataplane/udp-sink.js';
@@ -48,7 +50,40 @@ function readersOf(name: string, socket: string): Finding[] {
   return [warn('control socket', `members of ${name} (control.read_only_group) can't enter ${place}, so they can't get to the socket`, `sudo chmod ${mend} ${place}; systemd: RuntimeDirectoryMode=0755`)];
 }
 
-export function files({ stateDir, control, affinityKeyFile }: Configuration, running: string | null): Finding[] {
+interface Key {
+  readonly subject: string;
+  readonly file: string;
+  /** That a new one is made with. */
+  readonly bytes: number;
+  /** Throws a Failure for one that is none. */
+  load(): unknown;
+  /** What can be done by who knows it. */
+  readonly harm: string;
+}
+
+function keysOf({ affinityKeyFile, mesh, load }: Configuration): Key[] {
+  const keys: Key[] = [];
+  if (affinityKeyFile !== null) keys.push({ subject: 'affinity key', file: affinityKeyFile, bytes: 16, load: () => loadAffinityKey(affinityKeyFile), harm: 'steer streams to an instance of his choice' });
+  if (mesh !== null) keys.push({ subject: 'mesh key', file: mesh.keyFile, bytes: 32, load: () => loadReportKey(mesh.keyFile, 'mesh.key.file'), harm: 'speak for a node' });
+  if (load !== null) keys.push({ subject: 'load key', file: load.keyFile, bytes: 32, load: () => loadReportKey(load.keyFile, 'load.key.file'), harm: 'report load for an instance' });
+  return keys;
+}
+
+function keyFile({ subject, file, bytes, load, harm }: Key): Finding[] {
+  const make = `(umask 077; head -c ${bytes} /dev/urandom > ${file})`;
+  if (may(dirname(file), constants.X_OK) && !existsSync(file)) return [fail(subject, `${file} is not there`, `${make} # and the same file wherever it has to be known`)];
+  if (!may(file, constants.R_OK)) return [fail(subject, `${file} can't be read by this user`, `sudo chown ${WHO} ${file}; sudo chmod 400 ${file}`)];
+  try {
+    load();
+  } catch (error) {
+    return [fail(subject, (error as Error).message.replace(/ Make one with: .*/, ''), make)];
+  }
+  if ((statSync(file).mode & 0o077) !== 0) return [warn(subject, `${file} can be read by others: whoever knows it can ${harm}`, `chmod 400 ${file}`)];
+  return [ok(subject, `${file} can be read, by its owner alone`)];
+}
+
+export function files(configuration: Configuration, running: string | null): Finding[] {
+  const { stateDir, control } = configuration;
   const findings = directory('state directory', stateDir);
   const readers = control.readOnlyGroup;
   if (running !== null) {
@@ -62,10 +97,7 @@ export function files({ stateDir, control, affinityKeyFile }: Configuration, run
   }
   if (readers !== null) findings.push(...readersOf(readers, running ?? control.socket));
   if ((control.mode & 0o002) !== 0) findings.push(warn('control socket', `its mode lets every user of this host change weir`, 'control: {mode: "0660"}'));
-  if (affinityKeyFile !== null && !may(affinityKeyFile, constants.R_OK)) findings.push(fail('affinity key', `${affinityKeyFile} can't be read by this user`, `sudo chown ${WHO} ${affinityKeyFile}; sudo chmod 400 ${affinityKeyFile}`));
-  if (affinityKeyFile !== null && may(affinityKeyFile, constants.R_OK) && (statSync(affinityKeyFile).mode & 0o077) !== 0) {
-    findings.push(warn('affinity key', `${affinityKeyFile} can be read by others: whoever knows it can steer streams to an instance of his choice`, `chmod 400 ${affinityKeyFile}`));
-  }
+  for (const key of keysOf(configuration)) findings.push(...keyFile(key));
   return findings;
 }
 

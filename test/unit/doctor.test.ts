@@ -73,6 +73,23 @@ t.test("a read-only group that can't get to the socket: which directory keeps it
   t.strictSame(missing.filter(({ subject, text }) => subject === 'control socket' && /group/.test(text)), [], 'what is not there yet keeps nobody out');
 });
 
+t.test('key files: missing, of a wrong length, open to others', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'weir-doctor-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const subjects = ['affinity key', 'mesh key', 'load key'];
+  const configuration = valid(steerAll('nsh', `affinity_key: {file: ${directory}/affinity}\nmesh: {key: {file: ${directory}/mesh}}\nload: {key: {file: ${directory}/load}}`));
+  const found = (): (readonly [string, string, string])[] => files(configuration, null).filter(({ subject }) => subjects.includes(subject)).map(({ subject, level, text, fix }) => [`${subject}: ${level}`, text, fix ?? ''] as const);
+  t.strictSame(found().map(([level, text]) => [level, text]), [['affinity key: fail', `${directory}/affinity is not there`], ['mesh key: fail', `${directory}/mesh is not there`], ['load key: fail', `${directory}/load is not there`]]);
+  for (const [, , fix] of found()) spawnSync('sh', ['-c', fix]);
+  t.strictSame(found().map(([level]) => level), subjects.map((subject) => `${subject}: ok`), 'the fix mends it');
+  for (const name of ['affinity', 'mesh', 'load']) chmodSync(join(directory, name), 0o644);
+  t.strictSame(found().map(([level]) => level), subjects.map((subject) => `${subject}: warn`));
+  t.match(found().map(([, text]) => text).join(), /steer streams.*speak for a node.*report load/);
+  for (const name of ['affinity', 'mesh', 'load']) writeFileSync(join(directory, name), 'short');
+  t.strictSame(found().map(([level]) => level), subjects.map((subject) => `${subject}: fail`));
+  t.match(found().map(([, text]) => text).join(), /found 5 bytes.*found 5.*found 5/);
+});
+
 t.test('no fix is missing, and the end counts', async (t) => {
   const findings = [ok('a', 'fine'), warn('b', 'slow', 'do this'), fail('c', 'broken', 'do that')];
   t.equal(showFindings(findings), 'ok    a: fine\nwarn  b: slow\n      fix: do this\nFAIL  c: broken\n      fix: do that\n\n1 failures, 1 warnings, 1 fine');
