@@ -40,9 +40,9 @@ async function capture(name: string, ...options: string[]): Promise<Taken> {
   return { file, stop, running };
 }
 
-/** Packets of a file, by tshark, and what it complains of. */
+/** Packets of a file, by tshark, and what it complains of. What iperf3 sends means nothing, whatever protocol has its client's port. */
 async function read(file: string, filter = ''): Promise<{ packets: number; malformed: number }> {
-  const out = await must(['tshark', '-n', '-r', file, '-Y', filter === '' ? 'frame' : filter, '-T', 'fields', '-e', 'frame.number', '-e', '_ws.malformed']);
+  const out = await must(['tshark', '-n', '-r', file, '-d', 'tcp.port==5201,data', '-Y', filter === '' ? 'frame' : filter, '-T', 'fields', '-e', 'frame.number', '-e', '_ws.malformed']);
   const lines = out.split('\n').filter((line) => line !== '');
   return { packets: lines.length, malformed: lines.filter((line) => (line.split('\t')[1] ?? '') !== '').length };
 }
