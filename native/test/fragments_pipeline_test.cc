@@ -44,7 +44,7 @@ std::vector<CollectedFrame> run(Engine& engine, PortId port, const Bytes& bytes,
 }
 
 // UDP with so many bytes behind its header; IPv4 with DF or not.
-Bytes datagram(uint32_t length, bool may_fragment = false) {
+Bytes varied_datagram(uint32_t length, bool may_fragment = false) {
   Bytes f = packet(kIpUdp, 0x010002, 40000, 0);
   f.resize(42);
   for (uint32_t i = 0; i < length; i++) f.push_back(uint8_t(i * 11 + (i >> 8)));
@@ -114,7 +114,7 @@ TEST_CASE("fragments are as long as the way to their own instance carries") {
   REQUIRE(p->check() == "");
   Engine engine({100});
   engine.install(p);
-  std::vector<CollectedFrame> at = run(engine, kIn, datagram(1400));
+  std::vector<CollectedFrame> at = run(engine, kIn, varied_datagram(1400));
   for (const size_t longest : {1300u, 1400u}) {
     REQUIRE(at.size() == 2);
     CHECK(at[0].bytes.size() <= 14 + longest);
@@ -122,14 +122,14 @@ TEST_CASE("fragments are as long as the way to their own instance carries") {
     at = send_all(engine, instance(at, nullptr, longest));
   }
   REQUIRE(at.size() == 1);
-  CHECK(at[0].bytes == datagram(1400));
+  CHECK(at[0].bytes == varied_datagram(1400));
   CHECK(accounted(engine));
 }
 
 TEST_CASE("what can't be cut goes through both services in fragments and leaves as it came") {
   for (const Encapsulation encapsulation : {Encapsulation::nsh, Encapsulation::geneve}) {
     for (const bool ipv6 : {false, true}) {
-      for (const Bytes& packet : {datagram(1472), datagram6(1452), datagram(5001), datagram(9188)}) {
+      for (const Bytes& packet : {varied_datagram(1472), datagram6(1452), varied_datagram(5001), varied_datagram(9188)}) {
         Engine engine({100});
         engine.install(fragmenting(encapsulation, ipv6));
         std::vector<CollectedFrame> at = run(engine, kIn, packet);
@@ -164,7 +164,7 @@ TEST_CASE("what can't be cut goes through both services in fragments and leaves 
 TEST_CASE("a checksum that offloading left to the hardware is made before the packet is stamped whole") {
   Engine engine({100});
   engine.install(fragmenting(Encapsulation::nsh));
-  Bytes packet = datagram(1472);
+  Bytes packet = varied_datagram(1472);
   checksum_store(&packet[40], checksum_fold(checksum_pseudo(&packet[26], 8, kIpUdp, 1480)));
   const auto sent = run(engine, kIn, packet, {Offload::kNeedsChecksum, Offload::kGsoNone, 42, 0, 34, 6});
   REQUIRE(sent.size() == 2);
@@ -176,7 +176,7 @@ TEST_CASE("a checksum that offloading left to the hardware is made before the pa
 TEST_CASE("UDP super-frames whose datagrams do not fit: each of them in fragments") {
   Engine engine({100});
   engine.install(fragmenting(Encapsulation::nsh));
-  Bytes packet = datagram(3 * 1472);
+  Bytes packet = varied_datagram(3 * 1472);
   checksum_store(&packet[40], checksum_fold(checksum_pseudo(&packet[26], 8, kIpUdp, 8 + 3 * 1472)));
   const auto sent = run(engine, kIn, packet, {Offload::kNeedsChecksum, Offload::kGsoUdp, 42, 1472, 34, 6});
   REQUIRE(sent.size() == 6);
@@ -189,9 +189,9 @@ TEST_CASE("UDP super-frames whose datagrams do not fit: each of them in fragment
 
 TEST_CASE("what fits, TCP, and IPv4 that may be fragmented inside are what they are without") {
   std::map<std::string, std::pair<Bytes, Offload>> packets;
-  packets["what just fits"] = {datagram(1500 - 68 - 28), {}};
-  packets["may be fragmented"] = {datagram(1472, true), {}};
-  packets["and is long"] = {datagram(4000, true), {}};
+  packets["what just fits"] = {varied_datagram(1500 - 68 - 28), {}};
+  packets["may be fragmented"] = {varied_datagram(1472, true), {}};
+  packets["and is long"] = {varied_datagram(4000, true), {}};
   Bytes tcp = packet(kIpTcp, 0x010002, 40000, Tcp::kAck);
   tcp.resize(54 + 13'000, 'y');
   store16(&tcp[16], uint16_t(tcp.size() - 14));
@@ -230,7 +230,7 @@ TEST_CASE("without the option its sender is told as before; with it, of what fra
   with.install(fragmenting(Encapsulation::nsh));
   for (const bool option : {false, true}) {
     Engine& engine = option ? with : without;
-    const auto told = run(engine, kIn, datagram(option ? kFragmentedRoom - 8 - 24 - 14 - 28 + 1 : 1472));
+    const auto told = run(engine, kIn, varied_datagram(option ? kFragmentedRoom - 8 - 24 - 14 - 28 + 1 : 1472));
     REQUIRE(told.size() == 1);
     CHECK(told[0].port == kIn);
     CHECK(told[0].bytes[34] == 3);
@@ -238,7 +238,7 @@ TEST_CASE("without the option its sender is told as before; with it, of what fra
     CHECK(mtu == (option ? kFragmentedRoom - 8 - 24 - 14 : 1500 - 66));
     CHECK(dropped(engine, DropReason::too_big) == 1);
     CHECK(accounted(engine));
-    if (option) CHECK(run(engine, kIn, datagram(mtu - 28)).size() > 1);
+    if (option) CHECK(run(engine, kIn, varied_datagram(mtu - 28)).size() > 1);
   }
 }
 
@@ -250,7 +250,7 @@ TEST_CASE("a path over an underlay that does not fragment is held to what fits t
   REQUIRE(p->check() == "");
   Engine engine({100});
   engine.install(p);
-  const auto told = run(engine, kIn, datagram(1400 - 66 - 28 + 1));
+  const auto told = run(engine, kIn, varied_datagram(1400 - 66 - 28 + 1));
   REQUIRE(told.size() == 1);
   CHECK(told[0].port == kIn);
   CHECK(load16(&told[0].bytes[40]) == 1400 - 66);
@@ -259,7 +259,7 @@ TEST_CASE("a path over an underlay that does not fragment is held to what fits t
   REQUIRE(p->check() == "");
   Engine narrow({100});
   narrow.install(p);
-  const auto first = run(narrow, kIn, datagram(1500 - 66 - 28));
+  const auto first = run(narrow, kIn, varied_datagram(1500 - 66 - 28));
   REQUIRE(first.size() == 1);
   CHECK(first[0].port == kUnderlayPort);
   CHECK_FALSE(is_fragment(first[0]));
@@ -279,7 +279,7 @@ TEST_CASE("what an instance made longer goes on in fragments") {
   Engine engine({100});
   auto p = fragmenting(Encapsulation::geneve);
   engine.install(p);
-  const auto sent = run(engine, kIn, datagram(1400));
+  const auto sent = run(engine, kIn, varied_datagram(1400));
   REQUIRE(sent.size() == 1);
   CHECK_FALSE(is_fragment(sent[0]));
   CollectedFrame back = turned(sent[0]);
@@ -316,20 +316,20 @@ TEST_CASE("an attached instance between two stamped ones gets the packet whole")
     REQUIRE(p->check() == "");
     Engine engine({100});
     engine.install(p);
-    std::vector<CollectedFrame> at = run(engine, kIn, datagram(1472));
+    std::vector<CollectedFrame> at = run(engine, kIn, varied_datagram(1472));
     if (services[0] == 0) {
       REQUIRE(at.size() == 2);
       at = send_all(engine, instance(at));
     }
     REQUIRE(at.size() == 1);
     CHECK(at[0].port == 3);
-    CHECK(at[0].bytes == datagram(1472));
+    CHECK(at[0].bytes == varied_datagram(1472));
     at = run(engine, 4, at[0].bytes);
     REQUIRE(at.size() == 2);
     at = send_all(engine, instance(at));
     REQUIRE(at.size() == 1);
     CHECK(at[0].port == kOut);
-    CHECK(at[0].bytes == datagram(1472));
+    CHECK(at[0].bytes == varied_datagram(1472));
     CHECK(accounted(engine));
   }
 }
@@ -337,7 +337,7 @@ TEST_CASE("an attached instance between two stamped ones gets the packet whole")
 TEST_CASE("fragments that never become whole are dropped with a reason, and each datagram counts once") {
   Engine engine({100});
   engine.install(fragmenting(Encapsulation::nsh));
-  const auto back = instance(run(engine, kIn, datagram(4000)));
+  const auto back = instance(run(engine, kIn, varied_datagram(4000)));
   REQUIRE(back.size() == 3);
   // Late.
   CHECK(send_all(engine, {back[0], back[1]}).empty());
@@ -377,7 +377,7 @@ TEST_CASE("fragments from strangers, for others, by another underlay, or without
     p->underlays.push_back({ip(10, 30, 0, 1), {}, {{2, 0, 0, 0, 3, 1}}, 1500, true});
     REQUIRE(p->check() == "");
     engine.install(p);
-    auto back = instance(run(engine, kIn, datagram(1472)));
+    auto back = instance(run(engine, kIn, varied_datagram(1472)));
     REQUIRE(back.size() == 2);
     if (what == 3) {
       auto off = fragmenting(Encapsulation::nsh, false, false);
@@ -399,7 +399,7 @@ TEST_CASE("fragments from strangers, for others, by another underlay, or without
 TEST_CASE("a flood of fragments from one instance's address: bounded, accounted for, and others' get through") {
   Engine engine({100});
   engine.install(fragmenting(Encapsulation::nsh));
-  auto honest = instance(run(engine, kIn, datagram(1472)));
+  auto honest = instance(run(engine, kIn, varied_datagram(1472)));
   const uint8_t first = honest[0].bytes[29];  // of the instance that has the stream
   CHECK(send_all(engine, {honest[0]}).empty());
   for (uint32_t id = 0; id < 1000; id++) {

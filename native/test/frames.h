@@ -87,6 +87,17 @@ inline Bytes packet(uint8_t protocol, uint32_t sender, uint16_t port, uint8_t fl
   return frame;
 }
 
+// UDP with DF and this many bytes behind its header.
+inline Bytes datagram(uint32_t length, uint32_t sender = 0x010002, uint16_t port = 40000) {
+  Bytes f = packet(kIpUdp, sender, port, 0);
+  f.resize(42);
+  f.resize(42 + length, 'x');
+  store16(&f[16], uint16_t(28 + length));
+  store16(&f[38], uint16_t(8 + length));
+  Ipv4::finish(&f[14]);
+  return f;
+}
+
 // Turned round by an instance, as one frame.
 inline CollectedFrame turned(CollectedFrame f) {
   Frame frame{f.bytes.data(), uint32_t(f.bytes.size()), uint32_t(f.bytes.size()), 0, f.offload, false};

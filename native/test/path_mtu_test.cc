@@ -32,17 +32,6 @@ std::vector<CollectedFrame> run(Engine& engine, PortId port, const Bytes& bytes)
   return std::move(sink.collector.frames());
 }
 
-// UDP with DF and this many bytes behind its header.
-Bytes datagram(uint32_t length) {
-  Bytes f = packet(kIpUdp, 0x010002, 40000, 0);
-  f.resize(42);
-  f.resize(42 + length, 'x');
-  store16(&f[16], uint16_t(28 + length));
-  store16(&f[38], uint16_t(8 + length));
-  Ipv4::finish(&f[14]);
-  return f;
-}
-
 }  // namespace
 
 TEST_CASE("a way narrower than its underlay: senders are told of it, whichever instance of the path it leads to") {

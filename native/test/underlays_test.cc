@@ -42,17 +42,6 @@ std::vector<CollectedFrame> run(Engine& engine, PortId port, const std::vector<B
   return std::move(sink.collector.frames());
 }
 
-// UDP with this many bytes behind its header.
-Bytes datagram(uint32_t length, uint32_t sender = 0x010002, uint16_t port = 40000) {
-  Bytes f = packet(kIpUdp, sender, port, 0);
-  f.resize(42);
-  f.resize(42 + length, 'x');
-  store16(&f[16], uint16_t(28 + length));
-  store16(&f[38], uint16_t(8 + length));
-  Ipv4::finish(&f[14]);
-  return f;
-}
-
 Bytes tcp_super_frame(uint32_t payload) {
   Bytes f = packet(kIpTcp, 0x010002, 40000, Tcp::kAck);
   f.resize(54 + payload, 'y');
