@@ -71,6 +71,7 @@ await t.test('units of an appliance pass on what came in fragments to the unit t
   const passedOn = async (): Promise<number> => (await appliance.status()).units.reduce((sum, { passed_on }) => sum + passed_on, 0);
   await appliance.start(2);
   const server = await lab.start('sv', ['python3', '-u', DATAGRAMS, 'serve', PORT, file, SERVER], /ready/);
+  // Questions of full size, too: after the first packet of a stream that came to another unit a dispatcher knows where it belongs.
   const client = await lab.start('cl', ['python3', '-u', DATAGRAMS, 'fetch', SERVER, PORT, PAYLOAD[4], String(STREAMS)], /sha256/);
   const rounds = (): number => client.output().split('\n').filter((line) => line.includes('sha256')).length;
   const another = async (): Promise<void> => {

@@ -7,8 +7,8 @@ usage: whole_datagrams.py serve PORT FILE ADDRESS...
        whole_datagrams.py send ADDRESS PORT LENGTH FILE
 
 `fetch` asks for datagrams with LENGTH bytes of payload, and prints {"sha256", "bytes", "asked", "datagrams"} as JSON; with STREAMS again and again, by
-so many sockets in turn, a line each time. `take` and `send` are for where no answer comes back: `send` says everything until it is ended, and `take`
-prints the same when it has heard everything.
+so many sockets in turn, a line each time, and its questions are as long as the answers. `take` and `send` are for where no answer comes back: `send` says
+everything until it is ended, and `take` prints the same when it has heard everything.
 """
 import hashlib
 import json
@@ -41,8 +41,8 @@ def serve(port, file, addresses):
     print("ready", flush=True)
     while True:
         for s in select.select(sockets, [], [])[0]:
-            question, who = s.recvfrom(100)
-            number, length = struct.unpack("!II", question)
+            question, who = s.recvfrom(65536)
+            number, length = struct.unpack("!II", question[:8])
             size = length - 8
             s.sendto(struct.pack("!II", number, len(content)) + content[number * size : (number + 1) * size], who)
 
@@ -59,14 +59,14 @@ def tell(parts, wanted, asked):
     print(json.dumps({"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "asked": asked, "datagrams": wanted}), flush=True)
 
 
-def fetch(s, length):
+def fetch(s, length, asking=8):
     parts, asked, wanted, waiting, silent = {}, 0, 1, set(), 0
     while len(parts) < wanted:
         for number in range(wanted):
             if len(waiting) == AT_ONCE:
                 break
             if number not in parts and number not in waiting:
-                s.send(struct.pack("!II", number, length))
+                s.send(struct.pack("!II", number, length).ljust(asking, b"?"))
                 waiting.add(number)
                 asked += 1
         try:
@@ -124,4 +124,4 @@ else:
         sockets = [connected(address, port) for _ in range(int(sys.argv[5]))]
         while True:
             for s in sockets:
-                fetch(s, length)
+                fetch(s, length, length)
