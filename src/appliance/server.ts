@@ -5,7 +5,7 @@ import { canonical } from '../config/address.js';
 import { Failure } from '../failure.js';
 import { Refusals } from '../mesh/refusals.js';
 import type { Logger } from '../observe/log.js';
-import { ownDirectory } from '../state/directory.js';
+import { ownDirectory } from '../directory.js';
 import { RecordFile } from '../state/record-file.js';
 import { Channel, type Message, type Refusal } from './channel.js';
 import type { ApplianceConfig } from './document.js';

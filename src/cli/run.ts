@@ -100,9 +100,9 @@ async function run(options: RunOptions, socketOption: string | undefined): Promi
       log,
       shutdown,
       replace: successor !== null,
-      takeover: (request, who) => handOver(started, request, who, log, over),
+      takeover: (request, who) => handOver(started, request, who, log, { watchdogMs: supervision?.watchdogMs ?? null, over }),
     });
-    supervision = await Supervision.start(dataplane, options.config, log, successor !== null);
+    supervision = await Supervision.start(dataplane, options.config, log, successor);
     if (appliance !== null) dispatcher = new ApplianceDispatcher(appliance, dataplane, log);
   } catch (error) {
     await control?.close();

@@ -8,12 +8,20 @@ import { Watchdog, successorInterval, watchdogInterval } from '../supervise/watc
 import { VERSION } from '../version.js';
 import { documentOf } from './documents.js';
 
+/** Of the weir that has just handed over, what Supervision has to know. */
+export interface Predecessor {
+  /** See successorInterval(). */
+  readonly watchdogMs: number | null | undefined;
+}
+
 const STATUS_MS = 10_000;
 const PATIENCE_MS = 5000;
 
 export class Supervision {
   readonly #manager: ServiceManager;
   readonly #watchdog: Watchdog;
+  /** How often the watchdog has to be told; null where there is none. */
+  readonly watchdogMs: number | null;
   #metrics: MetricsServer | null = null;
   #status: NodeJS.Timeout | null = null;
   #reload: Promise<void> = Promise.resolve();
@@ -22,20 +30,21 @@ export class Supervision {
     private readonly dataplane: Dataplane,
     private readonly file: string,
     private readonly log: Logger,
-    private readonly successor: boolean,
+    predecessor: Predecessor | null,
   ) {
     this.#manager = ServiceManager.fromEnvironment(process.env, log);
+    this.watchdogMs = predecessor === null ? watchdogInterval(process.env) : this.#manager.isThere ? successorInterval(process.env, predecessor.watchdogMs) : null;
     this.#watchdog = new Watchdog({ beats: () => dataplane.runner.beats?.() ?? [], alive: () => this.#manager.alive(this.#state()) }, log);
   }
 
   /**
-   * Throws a Failure when the metrics' address can't be had. `file`: what SIGHUP reads again. `successor`: another weir has just handed over,
-   * and may still have that address for a moment.
+   * Throws a Failure when the metrics' address can't be had. `file`: what SIGHUP reads again. `predecessor`: has just handed
+   * over, and may still have that address for a moment.
    */
-  static async start(dataplane: Dataplane, file: string, log: Logger, successor = false): Promise<Supervision> {
-    const supervision = new Supervision(dataplane, file, log, successor);
+  static async start(dataplane: Dataplane, file: string, log: Logger, predecessor: Predecessor | null = null): Promise<Supervision> {
+    const supervision = new Supervision(dataplane, file, log, predecessor);
     const { metrics } = dataplane.configuration;
-    if (metrics !== null) supervision.#metrics = await MetricsServer.listen(metrics, () => metricsText(dataplane, VERSION), log, successor ? PATIENCE_MS : 0);
+    if (metrics !== null) supervision.#metrics = await MetricsServer.listen(metrics, () => metricsText(dataplane, VERSION), log, predecessor === null ? 0 : PATIENCE_MS);
     return supervision;
   }
 
@@ -46,8 +55,7 @@ export class Supervision {
 
   ready(): void {
     this.#manager.ready(this.#state());
-    const interval = this.successor && this.#manager.isThere ? successorInterval(process.env) : watchdogInterval(process.env);
-    if (interval !== null) this.#watchdog.start(interval);
+    if (this.watchdogMs !== null) this.#watchdog.start(this.watchdogMs);
     else this.#status = setInterval(() => this.#manager.status(this.#state()), STATUS_MS).unref();
   }
 

@@ -1,8 +1,9 @@
 /** The control socket: who may connect, and what each connection is given. */
-import { chmodSync, mkdirSync, renameSync, rmSync, unlinkSync } from 'node:fs';
+import { chmodSync, renameSync, rmSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { getegid, geteuid } from 'node:process';
+import { ownDirectory } from '../directory.js';
 import { Failure } from '../failure.js';
 import type { Logger } from '../observe/log.js';
 import type { Who } from '../observe/who.js';
@@ -64,7 +65,11 @@ export class ControlServer {
     const { readOnlyGroup = null, mode } = options;
     const group = readOnlyGroup === null ? null : groupId(readOnlyGroup);
     if (readOnlyGroup !== null && group === null) throw new Failure(`control.read_only_group: there is no group "${readOnlyGroup}" on this host: sudo groupadd --system ${readOnlyGroup}`, 2);
-    mkdirSync(dirname(options.path), { recursive: true });
+    try {
+      ownDirectory(dirname(options.path), 0o777);
+    } catch (error) {
+      throw new Failure(`can't open the control socket ${options.path}: ${(error as Error).message}`);
+    }
     const replaces = options.replace === true;
     const path = replaces ? `${options.path}.${process.pid}` : options.path;
     // What bears this process's number was left by one that is dead.

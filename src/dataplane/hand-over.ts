@@ -36,6 +36,8 @@ export interface Hello {
   /** Path of the flow table's file. */
   readonly flowFile: string | null;
   readonly ports: readonly { readonly address: string; readonly port: number }[];
+  /** How often the service manager's watchdog has to be told; null where there is none. An older weir does not say. */
+  readonly watchdogMs?: number | null;
   /** By worker and port. Descriptors and heads come by other ways, and are 0 here. */
   readonly rings: Rings | null;
   readonly descriptors: number;
@@ -48,8 +50,15 @@ export interface Paused {
   readonly heads: RingHeads | null;
 }
 
-/** Hands over to the process that `who` is. `over` ends this process; without an error it is called. */
-export async function handOver(started: Started, request: HandOverRequest, who: Who, log: Logger, over: (pid: number) => void): Promise<void> {
+export interface Leaving {
+  /** See Hello. */
+  readonly watchdogMs: number | null;
+  /** Ends this process; called where no error is thrown. */
+  readonly over: (pid: number) => void;
+}
+
+/** Hands over to the process that `who` is. Throws a ChangeRefused where this one goes on. */
+export async function handOver(started: Started, request: HandOverRequest, who: Who, log: Logger, { watchdogMs, over }: Leaving): Promise<void> {
   const refuse: (why: string) => never = (why) => {
     throw new ChangeRefused(`${why}: this weir goes on`, 'channel');
   };
@@ -61,7 +70,7 @@ export async function handOver(started: Started, request: HandOverRequest, who: 
       if (peer === null || peer.uid !== who.uid || (who.pid !== null && peer.pid !== who.pid)) refuse('another process waits for what is to be handed over');
       const { runner, configuration } = started.dataplane;
       if (runner.pause === undefined || runner.resume === undefined) return refuse('this port can not be handed over');
-      if (!sendAll(channel, started, configuration.port)) refuse('the other one is gone');
+      if (!sendAll(channel, started, configuration.port, watchdogMs)) refuse('the other one is gone');
       if ((await channel.receive(READY_MS))?.text !== 'ready') refuse('the other one was not ready');
 
       const since = process.hrtime.bigint();
@@ -92,7 +101,7 @@ function connect(name: string): NativeChannel | null {
   }
 }
 
-function sendAll(channel: NativeChannel, started: Started, port: string): boolean {
+function sendAll(channel: NativeChannel, started: Started, port: string, watchdogMs: number | null): boolean {
   const { table, workers } = started;
   const { runner } = started.dataplane;
   const ports = started.ports();
@@ -107,6 +116,7 @@ function sendAll(channel: NativeChannel, started: Started, port: string): boolea
     interfaces: started.interfaces(),
     flowFile: table?.path ?? null,
     ports: ports.map(({ address, port: number }) => ({ address, port: number })),
+    watchdogMs,
     rings: rows?.map((row) => row.map((port) => (port === null ? null : { ...port, rings: port.rings.map((ring) => ({ ...ring, descriptor: 0, head: 0 })) }))) ?? null,
     descriptors: descriptors.length,
   });

@@ -23,6 +23,8 @@ export interface Handed {
 export class Successor {
   /** The weir that handed over, once it has. */
   pid = 0;
+  /** How often its watchdog has to be told; null where it has none, undefined where it does not say. */
+  watchdogMs: number | null | undefined;
   #since = 0n;
   #channel: NativeChannel | null = null;
   #unused: number[] = [];
@@ -50,6 +52,7 @@ export class Successor {
     if (peer === null || (peer.uid !== 0 && peer.uid !== process.geteuid?.())) throw new Failure('another user than that of the running weir wants to hand over: nothing was taken');
     const { hello, descriptors } = await this.#hello(first);
     this.pid = hello.pid;
+    this.watchdogMs = hello.watchdogMs;
     this.#unused = [...descriptors];
     const take = (): number => this.#unused.shift() ?? -1;
     const flowFile = hello.flowFile === null ? null : { path: hello.flowFile, descriptor: take() };

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { KeptEnds } from '../config/kept-ends.js';
 import { Failure } from '../failure.js';
-import { ownDirectory } from './directory.js';
+import { ownDirectory } from '../directory.js';
 import { RecordFile } from './record-file.js';
 import type { Prepared, SavedState, StateKeeper } from './state.js';
 

@@ -7,10 +7,7 @@ import type { Logger } from '../observe/log.js';
 /** A thread without work still turns every 20 ms; much less than that would take an idle one for stuck. */
 const LEAST_INTERVAL_MS = 200;
 
-/**
- * How often where nobody says. systemd gives its watchdog's time only to the process that it starts as the main one, and who takes
- * over from that becomes it later; of who has no watchdog it takes no notice. Good for `WatchdogSec=3` and more.
- */
+/** How often where the weir before does not say: good for `WatchdogSec=3` and more. systemd takes no notice of it where there is no watchdog. */
 const SUCCESSOR_INTERVAL_MS = 1000;
 
 /** How often to tell it, in milliseconds: a third of the time it waits (sd_watchdog_enabled(3)); null where there is none for this process. */
@@ -20,8 +17,12 @@ export function watchdogInterval({ WATCHDOG_USEC: microseconds, WATCHDOG_PID: pi
   return Math.max(LEAST_INTERVAL_MS, Number(microseconds) / 3000);
 }
 
-/** As watchdogInterval(), of a process that has taken over from another one. */
-export const successorInterval = (environment: Readonly<NodeJS.ProcessEnv>): number => watchdogInterval(environment) ?? SUCCESSOR_INTERVAL_MS;
+/**
+ * As watchdogInterval(), of a process that has taken over from another one: systemd gives its watchdog's time only to the process that it starts
+ * as the main one, and this becomes it later. `before`: the interval of the other one, null where it had none, undefined where it did not say.
+ */
+export const successorInterval = (environment: Readonly<NodeJS.ProcessEnv>, before: number | null | undefined): number | null =>
+  watchdogInterval(environment) ?? (before === undefined ? SUCCESSOR_INTERVAL_MS : before);
 
 export interface Watched {
   /** Rounds of each worker so far; empty where there are no threads but this one. */

@@ -225,6 +225,8 @@ for (const [claim, last, sync, port] of [['in native code', 'pass', 'off', 9010]
     t.ok(await exited([other]) >= before + 5 * STREAMS, `from the host of ${other}`);
     t.equal([...ipPackets(await atOther.stop())].length, 0, 'and not by weir');
     await talkers.stop();
+    // What has no answer yet would be said again to the next chain, before anybody captures there.
+    for (const host of ['wl', 'net']) await until(`connections of ${host} to be over`, async () => (await lab.must(host, 'ss', '-Htan', 'state', 'connected', 'exclude', 'time-wait')) === '', 30_000);
     await mesh.stop();
   });
 }

@@ -198,6 +198,10 @@ t.test('a second server is refused while one answers, and replaces a stale socke
   await third.close();
 });
 
+t.test('a socket where no directory can be made', async (t) => {
+  for (const path of ['/proc/nope/weir.sock', '/proc/nope/deeper/weir.sock']) await t.rejects(ControlServer.listen({ ...options, path }), { message: new RegExp(`^can't open the control socket ${path}: E[A-Z]+`) });
+});
+
 t.test('nobody there: the client says what to do', async (t) => {
   await t.rejects(ControlClient.connect(join(directory, 'none.sock')), /nothing listens on .*none.sock: is weir running\? Start it with/);
 });

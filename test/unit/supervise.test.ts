@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import t from 'tap';
-import { Supervision } from '../../src/cli/supervision.js';
+import { Supervision, type Predecessor } from '../../src/cli/supervision.js';
 import { native } from '../../src/dataplane/native.js';
 import { ServiceManager } from '../../src/supervise/service-manager.js';
-import { Watchdog, watchdogInterval } from '../../src/supervise/watchdog.js';
+import { Watchdog, successorInterval, watchdogInterval } from '../../src/supervise/watchdog.js';
 import { steerAll } from '../support/configuration.js';
 import { ROOT, until } from '../support/lab.js';
 import { simulate } from '../support/sim.js';
@@ -67,25 +67,29 @@ t.test('the watchdog is told three times in the time that it waits', async (t) =
   for (const none of [{}, { WATCHDOG_USEC: '' }, { WATCHDOG_USEC: '0' }, { WATCHDOG_USEC: 'soon' }]) t.equal(watchdogInterval(none), null);
 });
 
-t.test('after a takeover the watchdog is told without being asked: systemd says its time only to the process that it starts as the main one', async (t) => {
+t.test('after a takeover the watchdog is told as often as before: systemd says its time only to the process that it starts as the main one', async (t) => {
+  t.equal(successorInterval({}, 333), 333, 'as the one before handed on');
+  t.equal(successorInterval({ WATCHDOG_USEC: '9000000' }, 333), 3000, 'what systemd says to it counts more');
+  t.equal(successorInterval({}, null), null, 'the one before had none');
+  t.equal(successorInterval({}, undefined), 1000, 'the one before did not say');
   const { dataplane } = await simulate(steerAll());
   t.teardown(() => dataplane.stop());
-  const supervised = async (name: string, successor: boolean): Promise<{ heard: () => string[]; stop: () => void }> => {
+  const supervised = async (name: string, predecessor: Predecessor | null): Promise<{ heard: () => string[]; stop: () => void }> => {
     const { heard, end } = await manager(join(directory, name));
     process.env['NOTIFY_SOCKET'] = join(directory, name);
-    const supervision = await Supervision.start(dataplane, 'weir.yaml', log, successor);
+    const supervision = await Supervision.start(dataplane, 'weir.yaml', log, predecessor);
     supervision.ready();
     return { heard: () => heard().map(([, text]) => text.split('\n')[0] ?? ''), stop: () => (supervision.stopping('SIGTERM'), end()) };
   };
   t.equal(process.env['WATCHDOG_USEC'], undefined);
-  const first = await supervised('first', false);
-  const next = await supervised('next', true);
+  const first = await supervised('first', null);
+  const next = await supervised('next', { watchdogMs: 300 });
   await until('it to be told again and again', () => next.heard().length >= 4);
   t.strictSame(next.heard().slice(0, 4), ['READY=1', 'WATCHDOG=1', 'WATCHDOG=1', 'WATCHDOG=1']);
   t.notOk(first.heard().includes('WATCHDOG=1'), 'who was started without a watchdog has none');
   first.stop();
   next.stop();
-  const alone = await Supervision.start(dataplane, 'weir.yaml', log, true);
+  const alone = await Supervision.start(dataplane, 'weir.yaml', log, { watchdogMs: 300 });
   alone.ready();
   alone.stopping('without a manager there is nothing to tell');
 });

@@ -2,8 +2,8 @@
  * `meter`: counts packets and bytes of each stream and of each host, both directions, and writes them out as CSV or JSON: every so often, on
  * SIGUSR2, and before the node stops. Forwards everything.
  */
-import { mkdirSync } from 'node:fs';
 import { durationMs } from '../../config/forms.js';
+import { ownDirectory } from '../../directory.js';
 import { addressText } from '../bytes.js';
 import type { Packet } from '../packet.js';
 import type { FunctionNode, ServiceFunction } from '../service-function.js';
@@ -104,7 +104,7 @@ export function meter(): ServiceFunction<StreamCount, MeterSettings> {
     schema,
     configure(settings, node) {
       const { export: out } = settings;
-      if (out !== undefined) mkdirSync(out.directory, { recursive: true });
+      if (out !== undefined) ownDirectory(out.directory, 0o777);
       target = out === undefined ? null : { directory: out.directory, format: out.format ?? 'csv' };
       maxHosts = settings.max_hosts ?? 10_000;
       const interval = out?.interval === undefined ? 0 : durationMs(out.interval);
