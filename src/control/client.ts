@@ -12,8 +12,6 @@ export interface Listener {
 }
 const WEIR: Listener = { name: 'weir', start: 'weir run --config FILE' };
 
-const lost = (): Failure => new Failure('weir closed the connection');
-
 function notAdmitted(path: string): string {
   const closed = closedToMe(path);
   if (closed === null) return `${path} does not admit you: ask for access (control.mode, control.read_only_group), or use sudo.`;
@@ -24,6 +22,8 @@ export class ControlClient {
   #next = 1;
   readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   #closed = false;
+  /** Why weir hangs up, where it says so. */
+  #refusal: Error | null = null;
   #onNotification: (method: string, params: unknown) => void = () => undefined;
   /** Resolves when the connection is over, whoever ended it. */
   readonly closed: Promise<void>;
@@ -35,7 +35,7 @@ export class ControlClient {
     this.closed = new Promise((resolve) => {
       socket.on('close', () => {
         this.#closed = true;
-        this.#waiting.forEach(({ reject }) => reject(lost()));
+        this.#waiting.forEach(({ reject }) => reject(this.#lost));
         this.#waiting.clear();
         resolve();
       });
@@ -60,6 +60,10 @@ export class ControlClient {
     return new ControlClient(socket);
   }
 
+  get #lost(): Error {
+    return this.#refusal ?? new Failure('weir closed the connection');
+  }
+
   #receive(line: string): void {
     let message: Response | { readonly method: string; readonly params?: unknown };
     try {
@@ -69,6 +73,7 @@ export class ControlClient {
     }
     if ('method' in message) return this.#onNotification(message.method, message.params);
     const response = message;
+    if (response.id === null && 'error' in response) this.#refusal = new RpcError(response.error.code, response.error.message, response.error.data);
     const waiter = typeof response.id === 'number' ? this.#waiting.get(response.id) : undefined;
     if (waiter === undefined) return;
     this.#waiting.delete(response.id as number);
@@ -82,7 +87,7 @@ export class ControlClient {
   }
 
   call<T>(method: string, params: object = {}): Promise<T> {
-    if (this.#closed) return Promise.reject(lost());
+    if (this.#closed) return Promise.reject(this.#lost);
     const id = this.#next++;
     const answer = new Promise<unknown>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
     this.socket.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);

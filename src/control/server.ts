@@ -21,6 +21,9 @@ import { Turns } from './turns.js';
 import { MOST_CONNECTIONS_OF_USER, Users } from './users.js';
 
 const MOST_CONNECTIONS = 256;
+/** Refused ones that may still read why. */
+const MOST_TURNED_AWAY = 16;
+const TURNED_AWAY_MS = 200;
 
 export interface SocketOptions {
   readonly path: string;
@@ -44,6 +47,7 @@ interface Served extends SocketOptions, Answering {
 
 export class ControlServer {
   #connections = 0;
+  #turnedAway = 0;
   readonly #sockets = new Set<Socket>();
   readonly #users = new Users();
   readonly #turns = new Turns();
@@ -104,11 +108,9 @@ export class ControlServer {
     const unlimited = uid === 0 || uid === this.admission.user;
     const user = access === 'none' ? null : this.#users.enter(uid, access, unlimited);
     if (access === 'none' || user === null) {
-      const why = access === 'none' ? `${peer.who} may not use this socket` : `${peer.who} has ${MOST_CONNECTIONS_OF_USER} connections, and no user may have more`;
+      const why = access === 'none' ? `${peer.who} may not use this socket: ask for access (its group, or control.read_only_group), or use sudo` : `${peer.who} has ${MOST_CONNECTIONS_OF_USER} connections, and no user may have more`;
       log.warn({ who: peer.who }, `a control connection was refused: ${why}`);
-      socket.on('error', () => socket.destroy());
-      socket.end(`${JSON.stringify(failure(null, new RpcError(NOT_ALLOWED, why)))}\n`, () => socket.destroy());
-      return;
+      return this.#turnAway(socket, why);
     }
     const who = named(peer.who);
     const subscription = new Subscription(socket, events, (waiting) => {
@@ -123,6 +125,20 @@ export class ControlServer {
     });
     socket.on('error', () => socket.destroy());
     socket.on('data', (chunk: Buffer) => connection.receive(chunk));
+  }
+
+  /** Who asks something just when the connection closes would lose the line that says why: its end is heard first, for as long as few wait for theirs. */
+  #turnAway(socket: Socket, why: string): void {
+    socket.on('error', () => socket.destroy());
+    const patience = this.#turnedAway < MOST_TURNED_AWAY ? setTimeout(() => socket.destroy(), TURNED_AWAY_MS) : null;
+    socket.end(`${JSON.stringify(failure(null, new RpcError(NOT_ALLOWED, why)))}\n`, () => void (patience === null && socket.destroy()));
+    if (patience === null) return;
+    this.#turnedAway++;
+    socket.on('close', () => {
+      clearTimeout(patience);
+      this.#turnedAway--;
+    });
+    socket.resume();
   }
 
   /** Stops listening (and removes the socket file), lets answers under way out, and closes. */

@@ -2,6 +2,7 @@
 import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { ControlClient } from '../../src/control/client.js';
 import { Lab, ROOT, until } from '../support/lab.js';
 
 const WEIR = [process.execPath, join(ROOT, 'dist/cli/main.js')];
@@ -67,6 +68,15 @@ await t.test('a read-only group: its members may ask, others may nothing, and we
   for (const refused of [change, facts, end, patch]) t.match(refused, { error: { code: -32003, message: /may ask and change nothing/ } });
   t.match(await ask([], ['status']), [{ id: null, error: { code: -32003, message: /may not use this socket/ } }], 'who is in no group of ours');
   await until('the refusal to be logged', () => /a control connection was refused: uid 64321/.test(weir.output()));
+  // Our own client says so too, though weir hangs up while it is about to ask.
+  const turnedAway = new Set<string>();
+  for (let i = 0; i < 100; i++) {
+    process.seteuid?.(USER);
+    const client = await ControlClient.connect(lab.socket).finally(() => process.seteuid?.(0));
+    if (i % 2 === 1) await new Promise((wake) => setTimeout(wake, 5)); // it may have hung up before
+    turnedAway.add(await client.call('status').then(() => 'it is let in', (error: unknown) => (error as Error).message.replace(/pid \d+/, 'pid N')));
+  }
+  t.strictSame([...turnedAway], [`uid ${USER}, pid N may not use this socket: ask for access (its group, or control.read_only_group), or use sudo`]);
   t.equal((await lab.ask<{ generation: number }>('status')).generation, before.generation, 'nothing was changed');
 
   // Limits: a request of a reader is short, and answers beyond the pace wait.
