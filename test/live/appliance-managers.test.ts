@@ -23,7 +23,8 @@ t.test('managers die one after the other, a dispatcher starts anew without any: 
   // A firewall that has not seen how a stream began drops it.
   const talkers = await Talkers.start(lab, 24, 5, 9000, ACROSS);
   await talkers.advance(await talkers.state(), 3);
-  t.match((await appliance.toolAt(2, 'scale', '4')).stderr, /manager "m-1" leads: ask there/);
+  // As many as there are: on a busy machine the second one may lead for a moment, and take it.
+  await until('the manager that follows to say who leads', async () => /manager "m-1" leads: ask there/.test((await appliance.toolAt(2, 'scale', '3')).stderr));
 
   const { term } = await appliance.status(2);
   await appliance.kill('managers', 1);

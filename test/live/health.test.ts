@@ -1,6 +1,6 @@
 /** Instances that die under traffic, each kind of health, each encapsulation and port: the stream is taken over, nothing else is. How long it takes is in docs/failures.md. */
 import t from 'tap';
-import { failover, type FailoverPlan } from '../support/failover.js';
+import { measured, type FailoverPlan } from '../support/failover.js';
 import { Lab } from '../support/lab.js';
 
 const lab = await Lab.up();
@@ -18,7 +18,7 @@ const CASES: readonly (readonly [claim: string, plan: FailoverPlan, cause: RegEx
 
 for (const [claim, plan, cause] of CASES) {
   await t.test(`${claim} finds out that an instance has died`, async (t) => {
-    const { takenOverMs, lost, twice, cause: said, backMs } = await failover(lab, plan);
+    const { takenOverMs, lost, twice, cause: said, backMs } = await measured(lab, plan, (line) => t.comment(line));
     t.match(said, cause);
     t.ok(takenOverMs > 0 && takenOverMs < 20_000, `taken over after ${takenOverMs.toFixed(0)} ms`);
     t.ok(lost > 0 && lost <= takenOverMs * 1.5 + 200, `${lost} packets lost`);

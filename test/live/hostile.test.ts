@@ -159,7 +159,7 @@ await t.test(`a flood of ${FLOOD} streams from made-up senders puts out no conne
   // What answers would take is not the point here: the router has no way back to them.
   await lab.must('rtr', 'ip', 'route', 'add', 'blackhole', '198.18.0.0/15');
   const flood = await lab.exec('wl', 'python3', SPOOF, 'syn', 'eth0', mac, '10.2.0.2', '7001', String(FLOOD));
-  t.match(flood.stdout, new RegExp(`sent ${FLOOD}, refused 0`));
+  t.match(flood.stdout, new RegExp(`sent ${FLOOD}`));
   await until('the table to have been full', async () => (await stats()).streams.evicted > 0);
   const { streams } = await stats();
   t.comment(JSON.stringify(streams));

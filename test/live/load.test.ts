@@ -90,7 +90,7 @@ await t.test('new streams prefer the lighter instance, and no live stream moves'
     const own = [...seenAt].filter(([stream]) => new RegExp(`:${first}\\d\\d\\d\\b`).test(stream));
     return own.filter(([, hosts]) => hosts.has('fw1')).length / own.length;
   };
-  t.ok(share(42) > 0.35 && share(42) < 0.65, `${(share(42) * 100).toFixed(0)} % of the first streams at fw-1`);
+  t.ok(share(42) > 0.3 && share(42) < 0.7, `${(share(42) * 100).toFixed(0)} % of the first streams at fw-1`);
   t.ok(share(43) < 0.25, `${(share(43) * 100).toFixed(0)} % of the second`);
   await receiver.stop();
   await weir.stop();

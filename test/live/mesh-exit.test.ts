@@ -226,7 +226,7 @@ for (const [claim, last, sync, port] of [['in native code', 'pass', 'off', 9010]
     t.equal([...ipPackets(await atOther.stop())].length, 0, 'and not by weir');
     await talkers.stop();
     // What has no answer yet would be said again to the next chain, before anybody captures there.
-    for (const host of ['wl', 'net']) await until(`connections of ${host} to be over`, async () => (await lab.must(host, 'ss', '-Htan', 'state', 'connected', 'exclude', 'time-wait')) === '', 30_000);
+    await lab.connectionsOver('wl', 'net');
     await mesh.stop();
   });
 }

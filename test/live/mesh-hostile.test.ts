@@ -10,7 +10,8 @@ import { addressOf, MESH_KEY, MeshLab, Talkers } from '../support/mesh-lab.js';
 import { records } from '../support/stamped-capture.js';
 
 const TIMES = 5;
-const STREAMS = 20;
+/** So many that one of them goes from a1 to b1. */
+const STREAMS = 64;
 const PAST = 3;
 const LOOK_MS = 700;
 const SYNC_REFUSED = 'sync_refused_';

@@ -7,7 +7,8 @@ import { stamped } from '../support/stamped-capture.js';
 const lab = await Lab.up();
 t.teardown(() => lab.down());
 
-const STREAMS = 20;
+/** So many that each instance has some. */
+const STREAMS = 48;
 /** In turn: of the meter, whose counts are compared afterwards, each one and one of them twice, and of the firewall. */
 const KILLS = ['b1', 'a1', 'b2', 'b3', 'b1'] as const;
 

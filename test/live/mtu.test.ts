@@ -108,8 +108,8 @@ await t.test('an ICMP error follows the stream that it is about, through the sam
   const weir = await lab.weir();
   t.teardown(() => weir.stop());
   const watched = await Promise.all(['fw1', 'fw2', 'ids1'].map((host) => lab.capture(host)));
-  const refused = `import socket; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(10); s.connect(('10.2.0.2',4444)); s.send(b'anybody?')\ntry: s.recv(100)\nexcept ConnectionRefusedError: print('refused')`;
-  for (let i = 0; i < 4; i++) t.equal((await lab.must('wl', 'python3', '-c', refused)).trim(), 'refused');
+  const refused = (port: number): string => `import socket; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind(('',${port})); s.settimeout(10); s.connect(('10.2.0.2',4444)); s.send(b'anybody?')\ntry: s.recv(100)\nexcept ConnectionRefusedError: print('refused')`;
+  for (let i = 0; i < 4; i++) t.equal((await lab.must('wl', 'python3', '-c', refused(41_000 + i))).trim(), 'refused');
   const seen = await Promise.all(watched.map(async ({ stop }) => (await must(['tshark', '-n', '-r', await stop(), '-Y', 'udp.dstport == 4444', '-T', 'fields', '-e', 'nsh.metadata', '-e', 'icmp.type'])).trim().split('\n').filter((line) => line !== '')));
   const codes = (lines: readonly string[], error: boolean): string[] => [...new Set(lines.map((line) => line.split('\t')).filter(([, type]) => (type !== '') === error).map(([code = '']) => code))].sort();
   for (const [i, lines] of seen.entries()) t.strictSame(codes(lines, true), codes(lines, false), `instance ${i}: errors of the streams that it has, with their codes`);

@@ -93,6 +93,7 @@ await t.test(`${EDITS} edits by two editors under iperf3 and ${RATE} connections
   t.comment(`iperf3: ${JSON.stringify(carried)}`);
   t.ok(carried.bytes > 0);
 
+  await lab.connectionsOver('wl', 'net'); // last acknowledgements would be captured, and not counted any more
   const stats = await lab.ask<Stats>('stats');
   const rows = (await lab.ask<{ instances: { name: string; sent: { packets: number }; received: { packets: number } }[] }[]>('services')).flatMap(({ instances }) => instances);
   const sent = new Map(rows.map((instance) => [instance.name, instance.sent.packets]));
@@ -114,7 +115,8 @@ await t.test(`${EDITS} edits by two editors under iperf3 and ${RATE} connections
   t.comment(`${JSON.stringify(figures)}, ${orders.size} orders`);
   t.strictSame(violations, [], `each of ${verdict.packets} packets belongs wholly to one path version`);
   t.ok(verdict.packets > RATE * 5, `${verdict.packets} packets through whole paths`);
-  t.ok(verdict.paths > EDITS / 5, `${verdict.paths} path versions carried packets`);
+  // Which chains policies choose is chance, and versions of a chain that none chooses carry nothing.
+  t.ok(edits.paths.size > EDITS / 5 && verdict.paths > edits.paths.size / 4, `${verdict.paths} of ${edits.paths.size} path versions carried packets`);
 
   const ringDrops = stats.ports.reduce((sum, port) => sum + port.rxDropped, 0);
   t.comment(`lost frames: rings ${ringDrops}, nodes ${nodeDrops.join(' ')}, weir ${JSON.stringify(Object.fromEntries(Object.entries(stats.dropped).filter(([, n]) => n > 0)))}`);

