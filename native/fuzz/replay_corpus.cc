@@ -1,6 +1,6 @@
 // Runs a target over files, for compilers without libFuzzer: every file of every directory given, and every file given.
 //   TARGET FILE…                        each as it is
-//   TARGET --changed SEED FOUND FILE…   each changed at random, in turn, for 5 s of CPU; what breaks the target is written to FOUND
+//   TARGET --changed SEED FOUND FILE…   each changed at random, in turn, for 2 s of CPU; what breaks the target is written to FOUND
 // The seed alone says which inputs come, in which order; how many of them, the machine's speed.
 #include <fcntl.h>
 #include <sanitizer/common_interface_defs.h>
@@ -28,7 +28,7 @@ extern "C" const char* __ubsan_default_options() { return "abort_on_error=1"; }
 
 namespace {
 
-constexpr double kSeconds = 5;
+constexpr double kSeconds = 2;
 constexpr unsigned kLongestSeconds = 20;  // of one input
 
 std::vector<std::filesystem::path> files_of(char** first, char** last) {
