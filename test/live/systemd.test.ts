@@ -1,22 +1,20 @@
 /** The unit of examples/systemd as it is, run by a real systemd in the place of the lab's forwarding host. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test as Tap } from 'tap';
 import { Lab, ROOT, SERVICES, until, type Finished } from '../support/lab.js';
+import { Talkers } from '../support/mesh-lab.js';
 import { SystemdHost } from '../support/systemd-host.js';
 
 const CAP_NET_RAW = '0000000000002000';
 const EXAMPLES = '/usr/local/lib/weir/examples/systemd';
 const unit = readFileSync(join(ROOT, 'examples/systemd/weir.service'), 'utf8');
 const WATCHDOG_S = 2;
+const [PORT, LINES_PER_S] = [8080, 20];
 
 const lab = await Lab.up();
 t.teardown(() => lab.down());
 await lab.nodes('pass', ['fw1', 'fw2', 'ids1', 'ids2']);
-await lab.start('net', ['python3', '-uc', `import socket,threading; s=socket.create_server(('10.2.0.2',8080)); print('ready')
-def echo(c):
-  while d:=c.recv(1000): c.send(d)
-while True: threading.Thread(target=echo,args=(s.accept()[0],),daemon=True).start()`], /ready/);
 
 const host = await SystemdHost.boot(lab, 'fwd');
 t.teardown(() => host.down());
@@ -40,20 +38,17 @@ async function edit(...lines: string[]): Promise<void> {
   await host.must('systemctl', 'daemon-reload');
 }
 await host.must('groupadd', '--system', 'weir-read');
-await host.write('/root/weir/weir.yaml', CONFIG);
+await host.write('/opt/unit/weir.yaml', CONFIG);
 const installing = [...unit.matchAll(/^#   (sudo (?!npm).*)$/gm)].map((match) => (match[1] ?? '').replaceAll('sudo ', ''));
-await host.must('sh', '-euc', ['cd /root/weir', `cp ${EXAMPLES}/* .`, ...installing].join('\n'));
+await host.must('sh', '-euc', ['cd /opt/unit', `cp ${EXAMPLES}/* .`, ...installing].join('\n'));
 await host.must('sh', '-euc', 'for user in alice:weir bob:weir-read carol:carol; do useradd --no-create-home --user-group "${user%:*}"; usermod -aG "${user#*:}" "${user%:*}"; done');
 
-/** One TCP connection that says a byte each 50 ms and waits for its echo. */
-const held = await lab.start('wl', ['python3', '-uc', `import socket,time; s=socket.create_connection(('10.2.0.2',8080),30)
-while True:
-  s.send(b'x'); assert s.recv(1)==b'x'; print('echoed'); time.sleep(0.05)`], /echoed/);
-const echoes = (): number => held.output().split('\n').filter((line) => line === 'echoed').length;
-async function goesOn(): Promise<void> {
-  const before = echoes();
-  await until('the connection to go on', () => echoes() > before + 20);
-}
+/** One TCP connection that has a line echoed each 50 ms. */
+const talkers = await Talkers.start(lab, 1, LINES_PER_S, PORT);
+const goesOn = async (t: Tap, lines = LINES_PER_S): Promise<void> => {
+  const { reset, wrong } = await talkers.advance(await talkers.state(), lines);
+  t.strictSame([reset, wrong], [[], 0], 'the connection goes on');
+};
 
 await t.test('installed as its first lines say, it is active once weir is ready, with one capability and in its sandbox', async (t) => {
   t.strictSame(await state(), ['active', 'running', 'success', '0']);
@@ -70,7 +65,7 @@ await t.test('installed as its first lines say, it is active once weir is ready,
   t.equal(await writes('/var/lib/weir/other'), '', 'but to its state directory');
   t.match((await as('weir', 'touch', '/etc/weir/weir.yaml')).stderr, /Permission denied/, 'its own configuration is not for it to write');
   t.match(await lab.ping('wl', '10.2.0.2'), / 0% packet loss/);
-  await goesOn();
+  await goesOn(t);
   t.equal((await host.must('weir', 'services')).match(/ up /g)?.length, 4);
 });
 
@@ -97,30 +92,30 @@ await t.test('reload applies the file; one that is not good leaves everything as
   await host.write('/etc/weir/weir.yaml', CONFIG);
   await host.must('systemctl', 'reload', 'weir');
   t.equal(await mainPid(), pid);
-  await goesOn();
+  await goesOn(t);
 });
 
 await t.test('restart: the live stream goes on, on its path', async (t) => {
-  const path = async (): Promise<unknown> => (JSON.parse(await host.must('weir', 'flows', '--json', '--port', '8080')) as { flows: { path: unknown; instances: unknown }[] }).flows.map(({ path, instances }) => ({ path, instances }));
+  const path = async (): Promise<unknown> => (JSON.parse(await host.must('weir', 'flows', '--json', '--port', String(PORT))) as { flows: { path: unknown; instances: unknown }[] }).flows.map(({ path, instances }) => ({ path, instances }));
   const before = await path();
   await host.must('systemctl', 'restart', 'weir');
   t.strictSame(await state(), ['active', 'running', 'success', '0']);
   t.match(await host.journal('weir'), /[1-9]\d* live streams go on/);
   t.strictSame(await path(), before);
-  await goesOn();
+  await goesOn(t);
 });
 
 await t.test('a weir that stands still is ended by the watchdog and started anew', async (t) => {
   await edit(`WatchdogSec=${WATCHDOG_S}`, 'TimeoutAbortSec=1');
   await host.must('systemctl', 'restart', 'weir');
   const pid = await mainPid();
-  await new Promise((wake) => setTimeout(wake, WATCHDOG_S * 2000));
+  await goesOn(t, 2 * WATCHDOG_S * LINES_PER_S);
   t.equal(await mainPid(), pid, 'one that moves lives longer than that');
   await host.must('kill', '-STOP', String(pid));
   await until('another process', async () => (await host.show('weir', 'NRestarts')) === '1' && (await host.show('weir', 'ActiveState')) === 'active');
   t.match(await host.journal('weir'), /[Ww]atchdog timeout/);
   t.not(await mainPid(), pid);
-  await goesOn();
+  await goesOn(t);
 });
 
 await t.test('a takeover as docs/restart.md has it: the new process is the main one, and the watchdog hears of it', async (t) => {
@@ -132,10 +127,9 @@ await t.test('a takeover as docs/restart.md has it: the new process is the main 
   await until('another main process', async () => ![0, pid].includes(await mainPid()));
   const next = await mainPid();
   t.match(await host.journal('weir'), new RegExp(`handed over to process ${next}`));
-  await goesOn();
-  await new Promise((wake) => setTimeout(wake, WATCHDOG_S * 2000));
+  await goesOn(t, 2 * WATCHDOG_S * LINES_PER_S);
   t.strictSame([await mainPid(), await host.show('weir', 'NRestarts'), await host.show('weir', 'ActiveState')], [next, restarts, 'active'], 'twice the watchdog\'s time later');
-  await goesOn();
+  await goesOn(t);
 });
 
 await t.test('stop: it ends in order, and nothing of it is left running', async (t) => {
