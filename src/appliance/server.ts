@@ -2,10 +2,10 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { canonical } from '../config/address.js';
+import { ownDirectory } from '../directory.js';
 import { Failure } from '../failure.js';
 import { Refusals } from '../mesh/refusals.js';
 import type { Logger } from '../observe/log.js';
-import { ownDirectory } from '../directory.js';
 import { RecordFile } from '../state/record-file.js';
 import { Channel, type Message, type Refusal } from './channel.js';
 import type { ApplianceConfig } from './document.js';

@@ -108,9 +108,9 @@ export class ControlServer {
     const unlimited = uid === 0 || uid === this.admission.user;
     const user = access === 'none' ? null : this.#users.enter(uid, access, unlimited);
     if (access === 'none' || user === null) {
-      const why = access === 'none' ? `${peer.who} may not use this socket: ask for access (its group, or control.read_only_group), or use sudo` : `${peer.who} has ${MOST_CONNECTIONS_OF_USER} connections, and no user may have more`;
+      const why = access === 'none' ? `${peer.who} may not use this socket` : `${peer.who} has ${MOST_CONNECTIONS_OF_USER} connections, and no user may have more`;
       log.warn({ who: peer.who }, `a control connection was refused: ${why}`);
-      return this.#turnAway(socket, why);
+      return this.#turnAway(socket, access === 'none' ? `${why}: ask for access (its group, or control.read_only_group), or use sudo` : why);
     }
     const who = named(peer.who);
     const subscription = new Subscription(socket, events, (waiting) => {
@@ -130,9 +130,9 @@ export class ControlServer {
   /** Who asks something just when the connection closes would lose the line that says why: its end is heard first, for as long as few wait for theirs. */
   #turnAway(socket: Socket, why: string): void {
     socket.on('error', () => socket.destroy());
-    const patience = this.#turnedAway < MOST_TURNED_AWAY ? setTimeout(() => socket.destroy(), TURNED_AWAY_MS) : null;
-    socket.end(`${JSON.stringify(failure(null, new RpcError(NOT_ALLOWED, why)))}\n`, () => void (patience === null && socket.destroy()));
-    if (patience === null) return;
+    socket.end(`${JSON.stringify(failure(null, new RpcError(NOT_ALLOWED, why)))}\n`);
+    if (this.#turnedAway === MOST_TURNED_AWAY) return socket.destroySoon();
+    const patience = setTimeout(() => socket.destroy(), TURNED_AWAY_MS);
     this.#turnedAway++;
     socket.on('close', () => {
       clearTimeout(patience);
